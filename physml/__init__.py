@@ -1,0 +1,45 @@
+"""`physml`: where quantum field theory and machine learning meet, in PyTorch.
+
+The modules, from the ground up; imports only point down this list:
+
+* `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
+* `exact` -- what is known in closed form;
+* `rbm` -- the scalar-field restricted Boltzmann machine;
+* `statistics`, `spectra` -- errors with autocorrelation, two-point functions and their modes;
+* `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
+
+Modules are loaded when they are first used, so that importing `physml` costs little more than
+importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "datasets",
+    "device",
+    "errors",
+    "exact",
+    "exercises",
+    "flipbook",
+    "lattice",
+    "plotting",
+    "rbm",
+    "spectra",
+    "statistics",
+)
+
+__all__ = [*_MODULES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,80 @@
+"""Errors that name the argument and the mend, and the checks at the door that raise them.
+
+Every public function of `physml` checks its input once, before any work, with the helpers below.
+Each error is also a built-in one (`ValueError`, `RuntimeError`), so code that knows nothing of
+`physml` can catch it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+__all__ = [
+    "CheckpointError",
+    "DataUnavailable",
+    "ShapeError",
+    "StabilityError",
+    "check_finite",
+    "check_positive",
+    "check_positive_int",
+    "check_shape",
+]
+
+
+class ShapeError(ValueError):
+    """A tensor has the wrong shape."""
+
+
+class StabilityError(ValueError):
+    """The couplings define no normalisable distribution, or a step would leave those that do."""
+
+
+class DataUnavailable(RuntimeError):
+    """A data set is on no source that was tried."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, truncated, or belongs to another run."""
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value` as a float; raise `ValueError` unless it is finite and positive."""
+    value = float(value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite positive number, not {value}")
+    return value
+
+
+def check_positive_int(name: str, value: int) -> int:
+    """Return `value`; raise `ValueError` unless it is an integer of at least 1."""
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    return int(value)
+
+
+def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor`; raise `ValueError` if it holds a NaN or an infinity.
+
+    Tensors without data (meta and fake tensors) pass: there is nothing to look at.
+    """
+    if tensor.device.type == "meta" or isinstance(tensor, torch._subclasses.FakeTensor):
+        return tensor
+    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bad:
+        raise ValueError(
+            f"{name} holds {bad} NaN or infinite entries of {tensor.numel()}: "
+            "clean it, or look for the step at which it diverged"
+        )
+    return tensor
+
+
+def check_shape(name: str, tensor: torch.Tensor, shape: Sequence[int | None]) -> torch.Tensor:
+    """Return `tensor`; raise `ShapeError` unless its shape is `shape` (None fits any length)."""
+    got = tuple(tensor.shape)
+    if len(got) != len(shape) or any(s not in (None, g) for g, s in zip(got, shape, strict=True)):
+        want = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
+        raise ShapeError(f"{name} must have shape {want}, not {got}")
+    return tensor

@@ -1,0 +1,172 @@
+r"""What is known in closed form: the other half of every comparison in the book.
+
+Conventions. A Gaussian field has the density :math:`p(\phi)\propto e^{-\frac12\phi^TK\phi}`; the
+eigenvalues of its kernel :math:`K` are called :math:`\kappa` when they are the target's and
+:math:`\lambda` when a model learned them. A restricted Boltzmann machine with mass :math:`\mu^2`
+and hidden width :math:`\sigma` has :math:`K=\mu^2 1-\sigma^2WW^T`, hence
+:math:`\lambda_\alpha=\mu^2-\sigma^2\xi_\alpha^2` with the singular values :math:`\xi` of `W`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .errors import check_finite, check_positive, check_positive_int
+
+__all__ = [
+    "chain_spectrum",
+    "gaussian_kl",
+    "marchenko_pastur",
+    "marchenko_pastur_edges",
+    "rbm_gibbs_correlation",
+    "rbm_kl_gap",
+    "rbm_mass_plateau",
+    "rbm_mode_flow",
+    "rbm_step_bound",
+]
+
+
+def chain_spectrum(sites: int, mass2: float) -> torch.Tensor:
+    r"""Return the sorted eigenvalues of the free field on a periodic chain, shape ``(sites,)``.
+
+    :math:`\kappa_k = m^2 + 2 - 2\cos(2\pi k/N)`, by Fourier transformation of
+    :math:`K=m^2-\Delta`; all but the lowest (and, for even `N`, the highest) come in pairs.
+    """
+    sites = check_positive_int("sites", sites)
+    k = 2 * math.pi * torch.arange(sites, dtype=torch.float64) / sites
+    return (check_positive("mass2", mass2) + 2 - 2 * torch.cos(k)).sort().values
+
+
+def gaussian_kl(covariance: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    r"""Return KL(target || model) in nats for centred Gaussians, shape ``()``.
+
+    :math:`\frac12[\operatorname{tr}(KC) - N - \ln\det(KC)]` with the target's covariance `C`
+    and the model's kernel `K`, both ``(n, n)`` and positive definite.
+    """
+    n = covariance.shape[0]
+    log_det = torch.logdet(kernel) + torch.logdet(covariance)
+    return 0.5 * ((kernel * covariance).sum() - n - log_det)
+
+
+def rbm_kl_gap(kappa: torch.Tensor, mu2: float, n_hidden: int | None = None) -> float:
+    r"""Return the smallest KL(target || RBM) in nats at a fixed mass.
+
+    A mode is cut if :math:`\kappa\ge\mu^2` or if more than `n_hidden` modes lie below it; it
+    then sits at :math:`\mu^2`, and the gap is
+    :math:`\frac12\sum_{\rm cut}[\mu^2/\kappa-1-\ln(\mu^2/\kappa)]` (derivation: the KL divergence
+    of two Gaussians with common eigenvectors is a sum over modes, and a learned mode has none).
+    """
+    kappa = torch.as_tensor(kappa, dtype=torch.float64).sort().values
+    mu2 = check_positive("mu2", mu2)
+    keep = torch.arange(len(kappa)) < (len(kappa) if n_hidden is None else n_hidden)
+    ratio = mu2 / kappa[~(keep & (kappa < mu2))]
+    return float(0.5 * (ratio - 1 - ratio.log()).sum())
+
+
+def rbm_mass_plateau(kappa: torch.Tensor, n_hidden: int) -> float:
+    r"""Return the stationary mass of an RBM that learns :math:`\mu^2`: the harmonic mean of the
+    cut eigenvalues (derivation: :math:`\partial_{\mu^2}` of the log-likelihood is
+    :math:`-\frac12\sum_\alpha(1/\kappa_\alpha-1/\lambda_\alpha)`, and only cut modes contribute).
+    It is the inverse noise of probabilistic principal component analysis (Tipping and Bishop,
+    J. R. Stat. Soc. B 61 (1999) 611, eq. 8).
+    """
+    cut = torch.as_tensor(kappa, dtype=torch.float64).sort().values[n_hidden:]
+    if len(cut) == 0:
+        raise ValueError(f"n_hidden={n_hidden} cuts no mode of {len(kappa)}: any mu2 above serves")
+    return float(len(cut) / (1 / cut).sum())
+
+
+def rbm_step_bound(kappa_min: float, mu2: float, sigma: float = 1.0) -> float:
+    r"""Return the largest stable step of plain gradient ascent on `W`.
+
+    The lowest mode relaxes at the rate :math:`2\sigma^2(\mu^2-\kappa)/\kappa^2`; a step larger
+    than 2 over it overshoots: :math:`\mathrm{lr}<\kappa^2/[\sigma^2(\mu^2-\kappa)]`.
+    """
+    kappa_min, mu2 = check_positive("kappa_min", kappa_min), check_positive("mu2", mu2)
+    return math.inf if kappa_min >= mu2 else kappa_min**2 / (sigma**2 * (mu2 - kappa_min))
+
+
+def rbm_gibbs_correlation(kappa: torch.Tensor, mu2: float) -> torch.Tensor:
+    r"""Return the lag-1 autocorrelation of each mode under a block-Gibbs sweep at the solution.
+
+    :math:`\rho=(\mu^2-\kappa)/\mu^2`: a sweep multiplies the mode by
+    :math:`\sigma^2\xi^2/\mu^2`. Hence the mixing time of about :math:`\mu^2/\kappa` sweeps.
+    """
+    return (mu2 - torch.as_tensor(kappa, dtype=torch.float64)).clamp(min=0) / mu2
+
+
+def rbm_mode_flow(
+    xi: torch.Tensor,
+    kappa: torch.Tensor,
+    times: torch.Tensor,
+    mu2: float,
+    sigma: float = 1.0,
+    substeps: int = 20,
+) -> torch.Tensor:
+    r"""Integrate the learning of aligned modes; return `xi` at `times`, ``(times, modes)``.
+
+    :math:`\dot\xi_\alpha=\sigma^2(1/\kappa_\alpha-1/\lambda_\alpha)\,\xi_\alpha` with
+    :math:`\lambda_\alpha=\mu^2-\sigma^2\xi_\alpha^2` (derivation: the gradient of the exact
+    log-likelihood in the target's eigenbasis). Fourth-order Runge-Kutta in
+    :math:`y=\ln\xi`, at least `substeps` steps between neighbouring times and never longer than a
+    tenth of the fastest relaxation time.
+
+    Parameters
+    ----------
+    xi, kappa
+        Start values and target eigenvalues, ``(modes,)``; :math:`\sigma^2\xi^2<\mu^2`.
+    times
+        Increasing learning times (step number times step size); `xi` holds at ``times[0]``.
+    """
+    kappa = check_finite("kappa", torch.as_tensor(kappa, dtype=torch.float64))
+    xi = check_finite("xi", torch.as_tensor(xi, dtype=torch.float64))
+    times = torch.as_tensor(times, dtype=torch.float64)
+    if bool((times.diff() <= 0).any()):
+        raise ValueError("times must increase")
+    if bool((sigma**2 * xi**2 >= mu2).any()):
+        raise ValueError(f"xi must stay below mu/sigma = {math.sqrt(mu2) / sigma:.4g} to start")
+
+    def slope(y: torch.Tensor) -> torch.Tensor:
+        # a trial step may overshoot the pole at lambda = 0: hold lambda above it
+        lam = (mu2 - sigma**2 * (2 * y).exp()).clamp(min=1e-3 * float(kappa.min()))
+        return sigma**2 * (1 / kappa - 1 / lam)
+
+    rate = float((2 * sigma**2 * (mu2 - kappa).clamp(min=0) / kappa**2).max())
+    rate = max(rate, float(sigma**2 / kappa.min()))
+    y = xi.log()
+    out = [xi]
+    for start, stop in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+        n = max(substeps, math.ceil(10 * rate * (stop - start)))
+        h = (stop - start) / n
+        for _ in range(n):
+            k1 = slope(y)
+            k2 = slope(y + 0.5 * h * k1)
+            k3 = slope(y + 0.5 * h * k2)
+            k4 = slope(y + h * k3)
+            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        out.append(y.exp())
+    return torch.stack(out)
+
+
+def marchenko_pastur_edges(ratio: float, variance: float = 1.0) -> tuple[float, float]:
+    r"""Return the edges :math:`s^2(1\mp\sqrt q)^2` of the Marchenko-Pastur spectrum.
+
+    It is the spectrum of :math:`X^TX/n` for an `n` by `p` matrix of independent entries of the
+    given variance, with `ratio` :math:`q=p/n` held fixed (Marchenko and Pastur, Math. USSR Sb. 1
+    (1967) 457).
+    """
+    ratio, variance = check_positive("ratio", ratio), check_positive("variance", variance)
+    return variance * (1 - math.sqrt(ratio)) ** 2, variance * (1 + math.sqrt(ratio)) ** 2
+
+
+def marchenko_pastur(x: torch.Tensor, ratio: float, variance: float = 1.0) -> torch.Tensor:
+    r"""Return the Marchenko-Pastur density at `x`, same shape.
+
+    :math:`\rho(x)=\sqrt{(x_+-x)(x-x_-)}/(2\pi q s^2 x)` between the edges, zero outside; for
+    :math:`q>1` an atom of weight :math:`1-1/q` at zero comes on top.
+    """
+    low, high = marchenko_pastur_edges(ratio, variance)
+    inside = ((high - x) * (x - low)).clamp(min=0).sqrt()
+    return torch.where(inside > 0, inside / (2 * math.pi * ratio * variance * x), inside)

@@ -149,6 +149,7 @@ def train(
     learn_bias: bool = False,
     on_unstable: str = "raise",
     generator: torch.Generator | None = None,
+    average_from: int | None = None,
     record_every: int = 10,
     progress: bool = True,
     seconds: float | None = None,
@@ -180,6 +181,11 @@ def train(
         (the model is left as it was before), ``"shorten"`` halves it until `K` stays positive.
     generator
         Needed by the stochastic methods.
+    average_from
+        If given, the model ends with the average of `W` over the updates from this one on
+        (Polyak and Juditsky, SIAM J. Control Optim. 30 (1992) 838): the noise of a constant step
+        size averages out in all modes alike. `W` is fixed up to :math:`W\to WO`, which drifts
+        too slowly to matter.
     record_every
         Updates between records; the first and the last are always recorded.
     seconds
@@ -216,7 +222,8 @@ def train(
     options = {"method": method, "lr": "schedule" if callable(lr) else lr, "sweeps": sweeps,
                "chains": chains, "batch_size": batch_size, "momentum": momentum,
                "weight_decay": weight_decay, "learn_mass": learn_mass, "learn_bias": learn_bias,
-               "n_visible": model.n_visible, "n_hidden": model.n_hidden, "sigma": model.sigma}
+               "average_from": average_from, "n_visible": model.n_visible,
+               "n_hidden": model.n_hidden, "sigma": model.sigma}
     run = _Run(model, work, options, generator)
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint)
@@ -240,6 +247,8 @@ def train(
                 break
     finally:
         bar.close()
+    if run.averaged:
+        model.weight.copy_(run.average)
     return run.history
 
 
@@ -254,6 +263,7 @@ class _Run:
         self.velocity = {k: torch.zeros_like(v) for k, v in self.parameters().items()}
         # how far W may still move, in the spectral norm, before K could lose positivity
         self.slack = 0.0
+        self.average, self.averaged = torch.zeros_like(model.weight), 0
         self.chains = None
         if options["method"] == "pcd":
             self.chains = model.sample(options["chains"], generator)
@@ -354,7 +364,15 @@ class _Run:
     # --- one update -----------------------------------------------------------------------------
 
     def update(self, rate: float, on_unstable: str) -> None:
-        """Make one update of size `rate`."""
+        """Make one update of size `rate`, and take it into the average."""
+        self.move(rate, on_unstable)
+        start = self.options["average_from"]
+        if start is not None and self.step >= start:
+            self.averaged += 1
+            self.average.lerp_(self.model.weight, 1 / self.averaged)
+
+    def move(self, rate: float, on_unstable: str) -> None:
+        """Change the parameters by one step of size `rate`."""
         if self.options["method"] == "natural":
             taken = natural_step(self.model, self.target, rate)
             self.step += 1
@@ -421,6 +439,7 @@ class _Run:
 
         model, path = self.model, Path(path)
         tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
+        tensors["average"] = self.average
         tensors |= {f"velocity.{k}": v for k, v in self.velocity.items()}
         tensors |= {f"history.{k}": v for k, v in self.history.tensors().items()}
         if self.chains is not None:
@@ -428,7 +447,8 @@ class _Run:
         if self.generator is not None:
             tensors["generator"] = self.generator.get_state()
         meta = {"options": json.dumps(self.options), "step": str(self.step),
-                "time": repr(self.time), "shortened": str(self.shortened)}
+                "time": repr(self.time), "shortened": str(self.shortened),
+                "averaged": str(self.averaged)}
         part = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
@@ -441,7 +461,7 @@ class _Run:
         try:
             with safe_open(path, framework="pt") as file:
                 meta = file.metadata()
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+                tensors = {k: file.get_tensor(k) for k in file.keys()}
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
@@ -468,7 +488,8 @@ class _Run:
                    if k.startswith("history.")}
         self.history = History.from_tensors(records)
         self.step, self.shortened = int(meta["step"]), int(meta["shortened"])
-        self.time = float(meta["time"])
+        self.time, self.averaged = float(meta["time"]), int(meta["averaged"])
+        self.average.copy_(tensors["average"])
 
 
 def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:

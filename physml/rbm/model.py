@@ -124,6 +124,14 @@ class ScalarFieldRBM:
         return (f"ScalarFieldRBM(n_visible={self.n_visible}, n_hidden={self.n_hidden}, "
                 f"mu2={float(self.mu2):.6g}, sigma={self.sigma:g})")
 
+    def to(self, dtype: torch.dtype | None = None,
+           device: torch.device | str | None = None) -> ScalarFieldRBM:
+        """Return a copy in another dtype or on another device."""
+        copy = ScalarFieldRBM(self.n_visible, self.n_hidden, float(self.mu2), self.sigma, init=0)
+        for name in ("weight", "eta", "mu2"):
+            setattr(copy, name, getattr(self, name).clone().to(dtype=dtype, device=device))
+        return copy
+
     @property
     def n_visible(self) -> int:
         """Number of visible units."""

@@ -1,0 +1,59 @@
+# Every target works from nothing: it makes .venv and installs what it needs first.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# An environment is installed anew when pyproject.toml changes.
+STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
+FETCH := $(RUN) -m physml.datasets mnist
+comma := ,
+
+.PHONY: help book notebooks test lint bench serve clean distclean
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+book: $(STAMP)-book ## execute the chapters and build the book
+	@$(FETCH)
+	@$(RUN) tools/book.py
+
+notebooks: $(STAMP)-book ## write each chapter as a notebook to run
+	@$(FETCH)
+	@$(RUN) tools/book.py --notebooks
+
+test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
+	@$(FETCH)
+	@$(RUN) -m pytest
+
+lint: $(STAMP)-book-test ## check the style of the code
+	@$(RUN) -m ruff check .
+
+bench: $(STAMP)-bench ## measure the library's speed beside other packages
+	@$(RUN) -m benchmarks
+
+serve: ## show the built book at http://localhost:8000
+	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first."; exit 1; }
+	@echo "The book is at http://localhost:8000 (stop with Ctrl-C)."
+	@$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+clean: ## remove what was built, and keep the installed environments
+	@for part in _build/* _build/.[!.]*; do \
+	  case "$$part" in _build/colab) ;; *) rm -rf "$$part" ;; esac; done
+	@rm -rf .pytest_cache .ruff_cache
+	@echo "Removed what was built."
+
+distclean: clean ## remove the installed environments too
+	@rm -rf _build $(VENV) *.egg-info
+	@echo "Removed the environments as well."
+
+# A target name ends with the extras to install: .installed-<hash>-book-test has .[book,test].
+$(STAMP)-%: | $(RUN)
+	@echo "Installing physml and its extra packages ($*) into $(VENV); the first time takes minutes ..."
+	@$(RUN) -m pip install --disable-pip-version-check -e ".[$(subst -,$(comma),$*)]"
+	@touch $@
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Making the environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

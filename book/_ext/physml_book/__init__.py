@@ -1,0 +1,62 @@
+"""The book's own Sphinx extension.
+
+* `execution`: chapters are executed again when the library, the data or the packages change;
+* `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
+* `progress`: which chapter is being executed;
+* `address`: the repository's address, where it is known;
+* here: MathJax from the site itself, and the wiring.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from . import address, execution, notebooks, progress
+
+__all__ = ["setup"]
+
+# Progress bars are for a person at a terminal: in a page they are noise, and never the same twice.
+_KERNEL_ENVIRONMENT = {"TQDM_DISABLE": "1"}
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Connect the parts to the events of a build."""
+    # A change of either value means reading every page again.
+    app.add_config_value("physml_execution_key", None, "env", [str])
+    app.add_config_value("physml_address", None, "env", [address.Address])
+    app.setup_extension("sphinx-mathjax-offline")
+    app.set_html_assets_policy("always")  # titles with formulas stand in the menu of every page
+    app.connect("config-inited", _configure)
+    app.connect("env-get-outdated", notebooks.missing_notebooks)
+    app.connect("doctree-resolved", notebooks.write_notebook, priority=900)
+    app.connect("html-page-context", notebooks.page_buttons, priority=900)
+    app.connect("build-finished", notebooks.copy_notebooks)
+    app.connect("build-finished", execution.fail_if_a_chapter_failed)
+    progress.connect(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _configure(app: Sphinx, config: Config) -> None:
+    root = Path(app.srcdir).parent
+    for name, value in _KERNEL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+    if config.physml_execution_key is None:
+        config.physml_execution_key = execution.execution_key(root / "physml", execution.packages())
+    build = Path(app.outdir).parent
+    config.nb_execution_cache_path = str(execution.cache_folder(build, config.physml_execution_key))
+
+    config.physml_address = address.find(root)
+    theme = config.html_theme_options
+    buttons = ("use_repository_button", "use_issues_button", "use_edit_page_button")
+    if config.physml_address is None:
+        theme.pop("repository_url", None)  # Jupyter Book fills in its own
+        theme |= dict.fromkeys(buttons, False)
+    else:
+        theme |= {"repository_url": config.physml_address.url, "repository_branch": "main"}
+        theme |= dict.fromkeys(buttons, True)
+    config.html_baseurl = os.environ.get("PHYSML_BOOK_URL", config.html_baseurl)

@@ -1,0 +1,283 @@
+"""Each chapter as a notebook to run: written while the site is built, and linked from its page.
+
+The cells come from the resolved page (see `markdown`), the code from the notebook that was executed
+for the book, without its outputs. Writing them in the HTML build means that one build makes both,
+from the same pages with the same numbers. The general converters do not fit: nbconvert and jupytext
+leave directives as raw text, and sphinx-tojupyter needs a second build and a compute cluster's
+packages, and loses captions and tags.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import nbformat
+from docutils import nodes
+from pybtex.plugin import find_plugin
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from .address import Address
+from .markdown import Page, Piece, Text, convert
+
+__all__ = ["EXECUTED", "PUBLISHED", "assemble", "executed", "install_cell", "published"]
+
+# Folders under the build folder: what myst-nb executed, and what is published.
+EXECUTED = "jupyter_execute"
+PUBLISHED = "notebooks"
+
+# Tags by which the book hides code; in a notebook the cell is there, and closed.
+_CLOSED = {"hide-input", "hide-cell", "remove-input", "remove_input", "remove-cell", "remove_cell"}
+# The book does not run these cells (they need a reader); a notebook does.
+_ONLY_IN_BOOK = {"skip-execution"}
+
+_METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": [], "toc_visible": True},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+_INSTALL = """\
+# Install physml where it is missing, as on Colab. What is already installed stays as it is.
+import importlib.util
+
+if importlib.util.find_spec("physml") is None:
+{missing}"""
+
+_INSTALL_FROM = """\
+    import subprocess
+    import sys
+
+    requirement = "{requirement}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", requirement], check=True)
+    importlib.invalidate_caches()"""
+
+_INSTALL_BY_HAND = """\
+    raise ModuleNotFoundError(
+        "This notebook needs the package physml. Install it from a copy of its repository with "
+        "`pip install PATH/TO/THE/COPY` in the environment of this kernel, and run this cell again."
+    )"""
+
+
+def published(app: Sphinx, docname: str) -> Path:
+    """Return where the published notebook of a page is written."""
+    return Path(app.outdir).parent / PUBLISHED / f"{docname}.ipynb"
+
+
+def executed(app: Sphinx, docname: str) -> Path:
+    """Return where myst-nb wrote the executed notebook of a page."""
+    return Path(app.outdir).parent / EXECUTED / f"{docname}.ipynb"
+
+
+def is_notebook(env: BuildEnvironment, docname: str) -> bool:
+    """Whether a page is published as a notebook.
+
+    It is if it has a kernel, unless its top matter says `notebook: false`.
+    """
+    top = env.metadata.get(docname, {})
+    return "kernelspec" in top and str(top.get("notebook", "")).lower() != "false"
+
+
+def install_cell(address: Address | None) -> str:
+    """Return the code that makes `physml` importable, or says plainly how to."""
+    if address is None:
+        return _INSTALL.format(missing=_INSTALL_BY_HAND)
+    missing = _INSTALL_FROM.format(requirement=address.requirement)
+    return _INSTALL.format(missing=missing)
+
+
+def assemble(
+    pieces: Iterable[Piece],
+    source: nbformat.NotebookNode,
+    docname: str,
+    address: Address | None = None,
+) -> nbformat.NotebookNode:
+    """Return the notebook of a page.
+
+    Parameters
+    ----------
+    pieces
+        The page, in order. Code cells that it hides altogether are put back in their place.
+    source
+        The chapter's own notebook: the source and the tags of each code cell.
+    docname
+        The page's name, for the Colab button.
+    address
+        Where the repository is, if that is known.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+        A notebook without outputs: title, Colab button, install cell, and then the page.
+    """
+    cells: list[nbformat.NotebookNode] = []
+    text: list[str] = []
+
+    def flush() -> None:
+        if text:
+            cells.append(nbformat.v4.new_markdown_cell("\n\n".join(text)))
+            text.clear()
+
+    waiting = [i for i, cell in enumerate(source.cells) if cell.cell_type == "code"]
+    begun = False
+    for piece in pieces:
+        if isinstance(piece, Text):
+            if piece.source.startswith("#"):  # a heading opens a cell
+                flush()
+            text.append(piece.source)
+            if not begun and piece.source.startswith("# "):
+                begun = True
+                if address is not None:
+                    badge = "https://colab.research.google.com/assets/colab-badge.svg"
+                    text.append(f"[![Open in Colab]({badge})]({address.colab(docname)})")
+                flush()
+                cells.append(_install(address))
+            continue
+        flush()
+        while waiting and waiting[0] < piece.index:  # a cell that the page removes
+            cells.append(_code(source.cells[waiting.pop(0)], folded=True))
+        if waiting and waiting[0] == piece.index:
+            cells.append(_code(source.cells[waiting.pop(0)], folded=piece.folded))
+    flush()
+    cells += [_code(source.cells[i], folded=True) for i in waiting]
+    if not begun:
+        cells.insert(0, _install(address))
+    for count, cell in enumerate(cells):
+        cell.id = f"cell-{count}"  # not random: the same page gives the same file
+    return nbformat.v4.new_notebook(cells=cells, metadata=_METADATA)
+
+
+def _install(address: Address | None) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(install_cell(address), metadata={"tags": ["install"]})
+
+
+def _code(cell: nbformat.NotebookNode, folded: bool) -> nbformat.NotebookNode:
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag not in _ONLY_IN_BOOK]
+    metadata: dict = {"tags": tags} if tags else {}
+    if folded or _CLOSED.intersection(tags):
+        metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}
+    return nbformat.v4.new_code_cell(cell.source, metadata=metadata)
+
+
+# ------------------------------------------------------------------- within the build of the site
+
+
+def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Write the published notebook of a page (handler of `doctree-resolved`)."""
+    env = app.builder.env
+    if app.builder.format != "html" or not is_notebook(env, docname):
+        return
+    source = nbformat.read(executed(app, docname), as_version=4)
+    cited: dict[str, str] = {}
+    page = Page(
+        figure_numbers=env.toc_fignumbers.get(docname, {}),
+        section_numbers=env.toc_secnumbers.get(docname, {}),
+        link=lambda uri: _link(app, docname, uri, cited),
+        folder=Path(app.srcdir),
+    )
+    pieces = convert(doctree, page)
+    if cited:
+        pieces += [Text("## References"), *(Text(entry) for entry in cited.values())]
+    notebook = assemble(pieces, source, docname, app.config.physml_address)
+    path = published(app, docname)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def missing_notebooks(app: Sphinx, env: BuildEnvironment, *_changes: object) -> list[str]:
+    """Name the pages to read again because their notebook is gone (`env-get-outdated`)."""
+    return [
+        docname
+        for docname in env.found_docs
+        if is_notebook(env, docname)
+        and not (published(app, docname).exists() and executed(app, docname).exists())
+    ]
+
+
+def copy_notebooks(app: Sphinx, error: Exception | None) -> None:
+    """Put the notebooks into the site, and drop those of pages that are gone (`build-finished`)."""
+    if error is not None or app.builder.format != "html":
+        return
+    folder = Path(app.outdir).parent / PUBLISHED
+    known = {published(app, name) for name in app.env.found_docs if is_notebook(app.env, name)}
+    for path in folder.rglob("*.ipynb"):
+        if path not in known:
+            path.unlink()
+    shutil.rmtree(Path(app.outdir) / PUBLISHED, ignore_errors=True)
+    if folder.is_dir():
+        shutil.copytree(folder, Path(app.outdir) / PUBLISHED)
+
+
+def page_buttons(
+    app: Sphinx, pagename: str, _template: str, context: dict, _doctree: nodes.document | None
+) -> None:
+    """Let the page's buttons lead to its notebook (`html-page-context`, after the theme)."""
+    buttons = context.get("header_buttons")
+    if buttons is None or app.env is None:
+        return
+    notebook = is_notebook(app.env, pagename)
+    for group in buttons:
+        if group.get("label") != "download-buttons":
+            continue
+        # The theme offers the page's source, which is no notebook and is not in the site.
+        group["buttons"] = [b for b in group["buttons"] if b["label"] == "download-pdf-button"]
+        if notebook:
+            link = {
+                "type": "link",
+                "url": context["pathto"](f"{PUBLISHED}/{pagename}.ipynb", 1),
+                "text": ".ipynb",
+                "icon": "fas fa-code",
+                "tooltip": "Download this page as a notebook",
+                "label": "download-notebook-button",
+            }
+            group["buttons"].insert(0, link)
+    address = app.config.physml_address
+    if notebook and address is not None:
+        colab = {
+            "type": "link",
+            "url": address.colab(pagename),
+            "text": "Colab",
+            "icon": "_static/images/logo_colab.png",
+            "tooltip": "Open this page as a notebook in Colab",
+            "label": "launch-colab-button",
+        }
+        group = {
+            "type": "group",
+            "buttons": [colab],
+            "tooltip": "Run this page",
+            "icon": "fas fa-rocket",
+            "label": "launch-buttons",
+        }
+        buttons.insert(0, group)
+
+
+def _link(app: Sphinx, docname: str, uri: str, cited: dict[str, str]) -> str | None:
+    """Turn a link to a page of the book into one that works in a notebook.
+
+    A citation is noted in `cited` and needs no link, for its entry is printed in the notebook.
+    """
+    parts = urlsplit(uri)
+    here = app.builder.get_target_uri(docname)
+    target = urljoin(here, parts.path)
+    for citation in app.env.get_domain("cite").citations if _has_citations(app) else ():
+        if citation.citation_id == parts.fragment:
+            backend = find_plugin("pybtex.backends", "markdown")()
+            entry = citation.formatted_entry.text.render(backend).replace("\\.", ".")
+            cited.setdefault(citation.citation_id, entry)
+            return None
+    if app.config.html_baseurl:
+        anchor = f"#{parts.fragment}" if parts.fragment else ""
+        return urljoin(app.config.html_baseurl.rstrip("/") + "/", target) + anchor
+    name = target.removesuffix(".html")
+    if name in app.env.found_docs and is_notebook(app.env, name):
+        return posixpath.relpath(f"{name}.ipynb", posixpath.dirname(docname) or ".")
+    return None
+
+
+def _has_citations(app: Sphinx) -> bool:
+    return "cite" in app.env.domaindata

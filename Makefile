@@ -15,11 +15,11 @@ help: ## say what there is to make
 
 book: $(STAMP)-book ## execute the chapters and build the book
 	@$(FETCH)
-	@$(RUN) tools/book.py
+	@$(RUN) tools/build_book.py
 
 notebooks: $(STAMP)-book ## write each chapter as a notebook to run
 	@$(FETCH)
-	@$(RUN) tools/book.py --notebooks
+	@$(RUN) tools/build_book.py --notebooks
 
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)

@@ -42,15 +42,22 @@ class CheckpointError(RuntimeError):
 
 def check_positive(name: str, value: float) -> float:
     """Return `value` as a float; raise `ValueError` unless it is finite and positive."""
-    value = float(value)
-    if not (math.isfinite(value) and value > 0):
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # text, a tensor of many entries
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a finite positive number, not {value}")
-    return value
+    return number
 
 
 def check_positive_int(name: str, value: int) -> int:
     """Return `value`; raise `ValueError` unless it is an integer of at least 1."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    try:
+        good = not isinstance(value, bool) and int(value) == value and value >= 1
+    except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
+        good = False
+    if not good:
         raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
     return int(value)
 
@@ -62,6 +69,11 @@ def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.device.type == "meta" or isinstance(tensor, torch._subclasses.FakeTensor):
         return tensor
+    if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
+        return tensor
+    if tensor.is_floating_point():  # the extremes tell, at a tenth of the cost of counting
+        if bool(torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all()):
+            return tensor
     bad = tensor.numel() - int(torch.isfinite(tensor).sum())
     if bad:
         raise ValueError(

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from colab import KERNEL, ROOT, Colab
 from jupyter_cache import get_cache
+
+from colab import KERNEL, ROOT, Colab
 
 __all__ = ["NotComparable", "Outcome", "compare", "first_run", "reference", "run"]
 

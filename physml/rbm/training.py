@@ -60,6 +60,7 @@ class Target:
         n = two_point.shape[0]
         check_finite("two_point", check_shape("two_point", two_point, (n, n)))
         mean = two_point.new_zeros(n) if mean is None else check_shape("mean", mean, (n,))
+        check_finite("mean", mean)
         return cls(two_point, mean)
 
     @classmethod
@@ -90,6 +91,7 @@ class History:
     Attributes
     ----------
     steps, time
+        (With `average_from` the records show the fluctuating weights, not their average.)
         Updates made, and the learning time they add up to (the sum of the step sizes).
     log_likelihood
         Exact mean log-likelihood of the target in nats.
@@ -212,7 +214,11 @@ def train(
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must lie in [0, 1), not {momentum}")
     check_positive_int("steps", steps)
-    check_positive_int("record_every", record_every)
+    for name, value in (("record_every", record_every), ("sweeps", sweeps), ("chains", chains),
+                        ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)):
+        check_positive_int(name, value)
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must not be negative, not {weight_decay}")
     if not callable(lr):
         check_positive("lr", lr)
     check_shape("target.two_point", target.two_point, (model.n_visible, model.n_visible))
@@ -223,7 +229,10 @@ def train(
                "chains": chains, "batch_size": batch_size, "momentum": momentum,
                "weight_decay": weight_decay, "learn_mass": learn_mass, "learn_bias": learn_bias,
                "average_from": average_from, "n_visible": model.n_visible,
-               "n_hidden": model.n_hidden, "sigma": model.sigma}
+               "n_hidden": model.n_hidden, "sigma": model.sigma,
+               "mu2": None if learn_mass else float(model.mu2),
+               "dtype": str(model.weight.dtype),
+               "target": f"trace {float(target.two_point.trace()):.10g}"}
     run = _Run(model, work, options, generator)
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint)
@@ -234,7 +243,7 @@ def train(
     begin = time.perf_counter()
     try:
         while run.step < steps:
-            rate = lr(run.step) if callable(lr) else lr
+            rate = check_positive("lr", lr(run.step)) if callable(lr) else lr
             run.update(rate, on_unstable)
             bar.update()
             out_of_time = seconds is not None and time.perf_counter() - begin > seconds
@@ -519,6 +528,8 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
         # directions that the data would turn the learned modes into
         extra = torch.linalg.qr(along - u @ inside).Q
         extra = torch.linalg.qr(extra - u @ (u.T @ extra)).Q[:, : n - rank]
+        # where the data turn a mode nowhere, QR returns any direction, perhaps one inside `u`
+        extra = extra * (torch.linalg.vector_norm(u.T @ extra, dim=0) < 1e-3)
         basis = torch.cat([u, extra], 1)
         mixed = rate * mu2 * (extra.T @ along) * lam
         block = torch.cat([torch.cat([block, mixed.T], 1),

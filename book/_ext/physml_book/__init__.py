@@ -46,7 +46,9 @@ def _configure(app: Sphinx, config: Config) -> None:
         os.environ.setdefault(name, value)
 
     if config.physml_execution_key is None:
-        config.physml_execution_key = execution.execution_key(root / "physml", execution.packages())
+        config.physml_execution_key = execution.execution_key(
+            root / "physml", execution.packages(root / "pyproject.toml")
+        )
     build = Path(app.outdir).parent
     config.nb_execution_cache_path = str(execution.cache_folder(build, config.physml_execution_key))
 

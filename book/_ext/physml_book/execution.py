@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -27,14 +28,19 @@ LOGGER = logging.getLogger(__name__)
 _EXECUTION = ("ipykernel", "ipython", "matplotlib-inline", "myst-nb", "nbclient")
 
 
-def packages(distribution: str = "physml") -> dict[str, str]:
-    """Return the versions of the packages that the outputs of a chapter depend on."""
-    try:
-        requires = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:  # the library is on the path, but not installed
-        requires = []
-    names = {re.match(r"[\w.-]+", line)[0] for line in requires if "extra ==" not in line}
-    return {name: _version(name) for name in sorted(names | set(_EXECUTION))}
+def packages(pyproject: Path) -> dict[str, str]:
+    """Return the installed versions of what the outputs of a chapter depend on.
+
+    Parameters
+    ----------
+    pyproject
+        The file that names what the library requires.
+    """
+    names = set(_EXECUTION)
+    if pyproject.exists():
+        requires = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
+        names |= {re.match(r"[\w.-]+", line)[0] for line in requires}
+    return {name: _version(name) for name in sorted(names)}
 
 
 def execution_key(library: Path, versions: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Build the book strictly, from a clean tree: warnings and failing cells are errors.
 
-    python tools/book.py [--notebooks] [--root FOLDER]
+    python tools/build_book.py [--notebooks] [--root FOLDER]
 
 Only the execution cache is kept between builds, so nothing can look clean because it was not looked
 at: a page that Sphinx does not read again cannot warn again. Chapters that did not change come from

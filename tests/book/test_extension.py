@@ -1,0 +1,245 @@
+"""The parts of the book's Sphinx extension, one by one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+from docutils import nodes
+
+from physml_book.address import Address, find
+from physml_book.execution import cache_folder, execution_key, packages
+from physml_book.markdown import Code, Page, Text, convert
+from physml_book.notebooks import assemble, install_cell
+
+# ---------------------------------------------------------------- the repository's address
+
+
+def test_address_comes_from_the_environment(tmp_path: Path) -> None:
+    address = find(tmp_path, {"GITHUB_REPOSITORY": "a-b/c.d", "GITHUB_SHA": "abc123"})
+    assert address == Address("a-b/c.d", "abc123")
+    assert address.url == "https://github.com/a-b/c.d"
+    assert address.requirement == "physml @ git+https://github.com/a-b/c.d@abc123"
+    assert address.colab("x/y") == (
+        "https://colab.research.google.com/github/a-b/c.d/blob/notebooks/x/y.ipynb"
+    )
+
+
+@pytest.mark.parametrize(
+    ("remote", "name"),
+    [
+        ("https://github.com/owner/repo.git", "owner/repo"),
+        ("https://github.com/owner/repo", "owner/repo"),
+        ("https://user:secret@github.com/owner/repo.git", "owner/repo"),
+        ("git@github.com:owner/re.po.git", "owner/re.po"),
+        ("ssh://git@github.com/owner/repo.git", "owner/repo"),
+        ("https://example.org/owner/repo.git", None),
+        ("https://example.org/github.com/owner/repo", None),
+        ("/srv/git/repo.git", None),
+    ],
+)
+def test_address_comes_from_the_remote(tmp_path: Path, remote: str, name: str | None) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", remote], check=True)
+    address = find(tmp_path, {})
+    assert (address and address.name) == name
+
+
+def test_address_is_not_invented(tmp_path: Path) -> None:
+    assert find(tmp_path, {}) is None
+    assert find(tmp_path, {"GITHUB_REPOSITORY": "not an address"}) is None
+
+
+# ---------------------------------------------------------------- when chapters run again
+
+
+def library(folder: Path) -> Path:
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.py").write_text("a = 1\n")
+    (folder / "sub" / "b.py").write_text("b = 1\n")
+    return folder
+
+
+def test_key_changes_with_the_library_and_the_packages(tmp_path: Path) -> None:
+    folder = library(tmp_path / "lib")
+    first = execution_key(folder, {"torch": "2.0"})
+    assert execution_key(library(tmp_path / "copy"), {"torch": "2.0"}) == first
+    assert execution_key(folder, {"torch": "2.1"}) != first
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.pyc").write_text("compiled")
+    assert execution_key(folder, {"torch": "2.0"}) == first
+    (folder / "sub" / "b.py").write_text("b = 2\n")
+    second = execution_key(folder, {"torch": "2.0"})
+    assert second != first
+    (folder / "sub" / "b.py").rename(folder / "sub" / "c.py")
+    assert execution_key(folder, {"torch": "2.0"}) not in (first, second)
+
+
+def test_key_knows_the_packages_of_the_project(root: Path) -> None:
+    versions = packages(root / "pyproject.toml")
+    assert {"numpy", "torch", "matplotlib", "ipykernel"} <= set(versions)
+    assert not {"pytest", "ruff", "jupyter-book"} & set(versions)
+    assert "absent" not in versions.values()
+
+
+def test_old_caches_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / ".jupyter_cache" / name).mkdir(parents=True)
+    assert cache_folder(tmp_path, "new") == tmp_path / ".jupyter_cache" / "new"
+    assert [path.name for path in (tmp_path / ".jupyter_cache").iterdir()] == ["new"]
+
+
+# ---------------------------------------------------------------- a page as Markdown
+
+
+def text_of(*children: nodes.Node, page: Page | None = None) -> str:
+    document = nodes.section("", *children)
+    pieces = convert(document, page or Page())
+    return "\n\n".join(piece.source for piece in pieces if isinstance(piece, Text))
+
+
+def paragraph(*children: nodes.Node | str) -> nodes.paragraph:
+    inside = [nodes.Text(c) if isinstance(c, str) else c for c in children]
+    return nodes.paragraph("", "", *inside)
+
+
+def test_what_markdown_would_read_as_a_mark_is_escaped() -> None:
+    # dollars, stars, backticks and tags; underscores inside words are safe
+    assert text_of(paragraph("5$ a*b `c` <d> a_b _e_")) == r"5\$ a\*b \`c\` \<d> a_b \_e\_"
+
+
+def test_equations_carry_their_numbers() -> None:
+    page = Page(figure_numbers={"displaymath": {"equation-a": (2, 3)}})
+    block = nodes.math_block("", "a = b % a comment\n\n", ids=["equation-a"])
+    assert text_of(block, page=page) == "$$\na = b\n\\tag{2.3}\n$$"
+
+
+def test_lines_of_an_equation_are_split_and_align_loses_its_counter() -> None:
+    assert "\\begin{split}" in text_of(nodes.math_block("", r"a &= b \\ c &= d"))
+    page = Page(figure_numbers={"displaymath": {"e": (1, 1)}})
+    align = nodes.math_block("", "\\begin{align}\na &= b\n\\end{align}", ids=["e"])
+    expected = "$$\n\\begin{align*}\na &= b \\tag{1.1}\n\\end{align*}\n$$"
+    assert text_of(align, page=page) == expected
+    matrix = nodes.math_block("", r"\begin{pmatrix} a \\ b \end{pmatrix}")
+    assert "split" not in text_of(matrix)
+
+
+def test_an_equation_in_a_quotation_stays_on_its_line() -> None:
+    """A mark of quotation inside an equation would be read as a relation."""
+    quote = nodes.block_quote("", paragraph("so"), nodes.math_block("", "a\n= b"))
+    assert text_of(quote) == "> so\n>\n> $$a = b$$"
+
+
+def test_lists_and_tables() -> None:
+    items = [nodes.list_item("", paragraph("one")), nodes.list_item("", paragraph("two"))]
+    assert text_of(nodes.enumerated_list("", *items, start=3)) == "3. one\n4. two"
+    nested = nodes.list_item("", paragraph("in"), nodes.bullet_list("", items[0].deepcopy()))
+    assert text_of(nodes.bullet_list("", nested)) == "- in\n\n  - one"
+
+    def row(*cells: str) -> nodes.row:
+        return nodes.row("", *(nodes.entry("", paragraph(cell)) for cell in cells))
+
+    group = nodes.tgroup("", nodes.thead("", row("a", "b")), nodes.tbody("", row("x|y", "z")))
+    assert text_of(nodes.table("", group)) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
+
+
+def test_links_are_kept_or_become_words() -> None:
+    outside = nodes.reference("", "there", refuri="https://example.org/a_b")
+    inside = nodes.reference("", "Theorem 1.1", refuri="#thm", internal=True)
+    other = nodes.reference("", "next", refuri="other.html#x", internal=True)
+    page = Page(link=lambda uri: "other.ipynb" if uri.startswith("other.html") else None)
+    line = paragraph(outside, ", ", inside, ", ", other)
+    assert text_of(line, page=page) == (
+        "[there](https://example.org/a_b), Theorem 1.1, [next](other.ipynb)"
+    )
+
+
+def test_pictures_come_with_the_notebook(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"\x89PNG")
+    image = nodes.image("", uri="p.png", alt="a line")
+    assert text_of(image, page=Page(folder=tmp_path)) == "![a line](data:image/png;base64,iVBORw==)"
+
+
+def test_folded_text_and_code_cells() -> None:
+    cell = nodes.container("", nb_element="cell_code", cell_index=4)
+    title = nodes.title("", "Solution")
+    solution = type("solution_node", (nodes.Admonition, nodes.Element), {})
+    words = nodes.section("", solution("", title.deepcopy(), paragraph("It is.")))
+    (piece,) = convert(words, Page())
+    assert piece.source == ("<details>\n<summary><b>Solution</b></summary>\n\nIt is.\n\n</details>")
+    code = nodes.section("", solution("", title, paragraph("So:"), cell))
+    assert convert(code, Page()) == [Text("> **Solution**"), Text("So:"), Code(4, folded=True)]
+
+
+# ---------------------------------------------------------------- cells put together
+
+
+def chapter() -> nbformat.NotebookNode:
+    tags = [["remove-cell"], ["hide-input", "nbval-skip"], ["skip-execution"], []]
+    cells = [nbformat.v4.new_markdown_cell("# T")]
+    cells += [
+        nbformat.v4.new_code_cell(f"x = {count}", metadata={"tags": tag})
+        for count, tag in enumerate(tags)
+    ]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_all_code_is_there_in_order() -> None:
+    """The page shows cells 2 and 3 (0 is removed, the last comes after the end of the page)."""
+    pieces = [Text("# T"), Text("words"), Code(2), Code(3), Text("## S"), Text("end")]
+    notebook = assemble(pieces, chapter(), "part/page")
+    nbformat.validate(notebook)
+    kinds = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    assert kinds == [
+        ("markdown", "# T"),
+        ("code", install_cell(None)),
+        ("markdown", "words"),
+        ("code", "x = 0"),
+        ("code", "x = 1"),
+        ("code", "x = 2"),
+        ("markdown", "## S\n\nend"),
+        ("code", "x = 3"),
+    ]
+    assert all(not c.outputs for c in notebook.cells if c.cell_type == "code")
+    assert notebook.cells[4].metadata.tags == ["hide-input", "nbval-skip"]
+    assert notebook.cells[4].metadata.jupyter.source_hidden
+    assert "tags" not in notebook.cells[5].metadata  # what the book skips, a notebook runs
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.accelerator == "GPU"
+    assert assemble(pieces, chapter(), "part/page") == notebook
+
+
+def test_colab_badge_only_with_an_address() -> None:
+    pieces = [Text("# T"), Code(4)]
+    assert "colab" not in nbformat.writes(assemble(pieces, chapter(), "p")).split('"cells"')[0]
+    address = Address("owner/repo", "abc")
+    first, second = assemble(pieces, chapter(), "part/page", address).cells[:2]
+    assert f"]({address.colab('part/page')})" in first.source
+    assert address.requirement in second.source
+
+
+def run_install(address: Address | None, monkeypatch: pytest.MonkeyPatch, there: bool) -> list:
+    """Run the install cell with pip and the search for the package replaced."""
+    import importlib.util
+
+    calls: list = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object() if there else None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    exec(install_cell(address), {})
+    return calls
+
+
+def test_install_cell_leaves_an_existing_physml_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_install(Address("owner/repo"), monkeypatch, there=True) == []
+    assert run_install(None, monkeypatch, there=True) == []
+
+
+def test_install_cell_installs_or_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = run_install(Address("owner/repo", "abc"), monkeypatch, there=False)
+    assert command[1:4] == ["-m", "pip", "install"]
+    assert command[-1] == "physml @ git+https://github.com/owner/repo@abc"
+    assert not {"-U", "--upgrade", "--force-reinstall"} & set(command)
+    with pytest.raises(ModuleNotFoundError, match="pip install"):
+        run_install(None, monkeypatch, there=False)

@@ -1,0 +1,188 @@
+"""What all tests share: their order, what they need, and the book, built once."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
+
+import build_book
+from colab import Colab
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+_NOTES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_NOTES] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The book's tests come last, and those that need what is not here are skipped."""
+    for item in items:
+        if ROOT / "tests" / "book" in item.path.parents:
+            item.add_marker("book")
+        if item.get_closest_marker("browser") and CHROMIUM is None:
+            item.add_marker(pytest.mark.skip(reason="needs a browser: install Debian's chromium"))
+        if item.get_closest_marker("gpu") and not _cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    items.sort(key=lambda item: item.get_closest_marker("book") is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start to install Colab's packages while the other tests run."""
+    if session.config.option.collectonly:
+        return
+    if any("colab" in getattr(item, "fixturenames", ()) for item in session.items):
+        _Background.start()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[_NOTES]:
+        terminalreporter.section("what was tested")
+        for note in config.stash[_NOTES]:
+            terminalreporter.line(note)
+
+
+@pytest.fixture(scope="session")
+def note(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Add a line to what is said after the tests."""
+    return pytestconfig.stash[_NOTES].append
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def built(pytestconfig: pytest.Config, note: Callable[[str], None]) -> Path:
+    """The book, built strictly from a clean tree; its build folder."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    start = time.monotonic()
+    with capture.global_and_fixture_disabled():
+        print("\nBuilding the book ...", flush=True)
+        status = build_book.build(ROOT)
+    took = time.monotonic() - start
+    if status:
+        pytest.fail("the book does not build strictly: see the messages above", pytrace=False)
+    note(f"The book was built strictly in {took:.0f} s: _build/html/index.html")
+    return ROOT / "_build"
+
+
+@pytest.fixture(scope="session")
+def colab() -> Colab:
+    """The environment with Colab's packages and physml from its wheel."""
+    return _Background.wait()
+
+
+class TinyBook:
+    """A book of a few lines, with the real configuration and extension, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        for name in ("_config.yml", "book/_ext", "book/_static"):
+            target = folder / name
+            if (ROOT / name).is_dir():
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, target, ignore=ignore)
+            else:
+                shutil.copy2(ROOT / name, target)
+        self.write("physml/__init__.py", '__version__ = "0"\n')
+        self.write("book/references.bib", "")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text(encoding="utf-8")
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def build(self, **environ: str) -> tuple[int, str]:
+        """Build as `make book` does; return the exit status and what was said."""
+        command = [sys.executable, str(ROOT / "tools" / "build_book.py"), "--root", str(self.root)]
+        return self.run(command, **environ)
+
+    def run(self, command: list[str], **environ: str) -> tuple[int, str]:
+        base = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "PHYSML_"))}
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=base | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        return done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyBook:
+    """A tiny book for a module's tests, without pages yet."""
+    return TinyBook(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A headless browser, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+class _Background:
+    """Makes the Colab environment in a thread; an error comes out where it is waited for."""
+
+    thread: threading.Thread | None = None
+    result: Colab | Exception | None = None
+
+    @classmethod
+    def start(cls) -> None:
+        if cls.thread is None:
+            cls.thread = threading.Thread(target=cls._make, daemon=True)
+            cls.thread.start()
+
+    @classmethod
+    def wait(cls) -> Colab:
+        cls.start()
+        cls.thread.join()
+        if isinstance(cls.result, Exception):
+            raise cls.result
+        return cls.result
+
+    @classmethod
+    def _make(cls) -> None:
+        try:
+            colab = Colab(ROOT)
+            colab.make()
+            cls.result = colab
+        except Exception as error:
+            cls.result = error
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

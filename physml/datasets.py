@@ -421,7 +421,7 @@ def _npm_pack(npm: str, package: str, folder: Path) -> None:
     command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
     log = folder / "npm.log"
     with log.open("wb") as stream:
-        # a session of its own, so that whatever npm starts ends with it
+        # a process group of its own, so that whatever npm starts ends with it
         process = subprocess.Popen(
             command,
             cwd=folder,

@@ -284,3 +284,56 @@ def _form(tensor: torch.Tensor) -> str:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+# --- The spectrum of handwritten digits -----------------------------------------------------------
+
+
+@check
+def check_modes_that_count(answer: Any, variance: torch.Tensor, threshold: float) -> str:
+    """How many hidden units hold all modes of a data set above a variance?"""
+    expected = int((torch.as_tensor(variance) > threshold).sum())
+    compare_number(answer, expected, rtol=0, atol=0.5, what="the number of hidden units",
+                   hint="a hidden unit holds one mode, and a mode is learned if c > 1/mu2")
+    return "one hidden unit for each mode below the cut-off."
+
+
+@check
+def check_likelihood_lost(answer: Any) -> str:
+    """A function of variances, largest first, number of hidden units and mass: nats lost."""
+
+    def reference(variance: torch.Tensor, n_hidden: int, mu2: float) -> torch.Tensor:
+        ratio = mu2 * variance[n_hidden:]
+        ratio = ratio[ratio > 1]
+        return 0.5 * (ratio - 1 - ratio.log()).sum()
+
+    def make(generator: torch.Generator) -> tuple[torch.Tensor, int, float]:
+        c = torch.rand(8, generator=generator, dtype=torch.float64).sort(descending=True).values
+        c[-1] = 0  # a zero mode
+        return c, 2, 3.0
+
+    compare_function(
+        answer, reference, seeded_cases(make), what="the likelihood lost",
+        describe=lambda c, n, mu2: f"{len(c)} modes, {n} hidden units and mass squared {mu2:g}",
+        hint="modes with c < 1/mu2 sit at the cut-off in both machines")
+    return "and zero modes cancel, for the regulator holds them in both machines."
+
+
+@check
+def check_shuffled_modes(answer: Any) -> str:
+    """A function of images ``(n, pixels)``: the two eigenvalues after shuffling each image."""
+
+    def reference(images: torch.Tensor) -> torch.Tensor:
+        pixels = images.shape[1]
+        a = (images**2).mean()
+        b = ((images.sum(1) ** 2).mean() - pixels * a) / (pixels * (pixels - 1))
+        return torch.stack([a + (pixels - 1) * b, a - b])
+
+    def make(generator: torch.Generator) -> tuple[torch.Tensor]:
+        return (torch.rand(5, 6, generator=generator, dtype=torch.float64),)
+
+    compare_function(
+        answer, reference, seeded_cases(make), what="the pair of eigenvalues",
+        describe=lambda images: f"{len(images)} images of {images.shape[1]} pixels",
+        hint="return the collective mode first; average over the permutations of one image")
+    return "one mode carries the ink, all others are alike."

@@ -39,7 +39,7 @@ gap:0 .75rem;margin:0;color:inherit}
 color:inherit;padding:0}
 .physml-flipbook button{width:2.75rem;height:2.75rem;font:inherit;color:inherit;background:none;
 border:1px solid;border-radius:4px;cursor:pointer}
-.physml-flipbook figcaption{color:inherit;text-align:left}
+.physml-flipbook figcaption{margin:.25rem 0 0;padding:0;color:inherit;text-align:left}
 @media print{.physml-flipbook input,.physml-flipbook button{display:none}}
 """
 

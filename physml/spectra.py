@@ -122,7 +122,8 @@ def spectrum(second: Tensor, relative: float = RELATIVE_THRESHOLD) -> Spectrum:
     modes = second.new_zeros(n, n)
     rank = len(inner)
     c, u = torch.linalg.eigh(inner)
-    u = u * torch.where(u.gather(0, u.abs().argmax(0, keepdim=True)) < 0, -1.0, 1.0)
+    if rank:
+        u = u * torch.where(u.gather(0, u.abs().argmax(0, keepdim=True)) < 0, -1.0, 1.0)
     threshold = relative * float(c[-1]) if rank else 0.0
     variance[:rank] = c.flip(0)
     modes[live.nonzero()[:, 0][:, None], torch.arange(rank, device=u.device)] = u.flip(1)
@@ -230,11 +231,12 @@ def excess_kurtosis(data: Tensor, modes: Tensor) -> Tensor:
 
 
 def energy_distance(one: Tensor, two: Tensor, groups: int = 10) -> Estimate:
-    r"""Return :math:`2\langle|x-y|\rangle-\langle|x-x'|\rangle-\langle|y-y'|\rangle` with its error.
+    r"""Return the energy distance of two samples, with its error.
 
-    Zero if and only if the two distributions are the same; the estimate has no bias, so it may be
-    negative (Székely and Rizzo, J. Stat. Plan. Inference 143 (2013) 1249). The error comes from
-    independent `groups` of both samples.
+    It is :math:`2\langle|x-y|\rangle-\langle|x-x'|\rangle-\langle|y-y'|\rangle`: zero if and
+    only if the two distributions are the same. The estimate has no bias, so it may be negative
+    (Székely and Rizzo, J. Stat. Plan. Inference 143 (2013) 1249). The error comes from `groups`
+    independent parts of both samples.
 
     Parameters
     ----------

@@ -335,7 +335,7 @@ def function_of_means(
     means = [(m if vector else m[0]).requires_grad_(True) for (m, _), vector in arguments]
     with torch.enable_grad():
         values = _call(f, means)
-        if values.grad_fn is None:
+        if not values.requires_grad:
             raise ValueError(
                 "f returns a tensor that does not depend on the means it was given: write it in "
                 "torch operations, without `float`, `item` or numpy"
@@ -501,13 +501,14 @@ def _series(name: str, series: torch.Tensor, least: int = 1) -> tuple[torch.Tens
             f"not {tuple(tensor.shape)}"
         )
     vector = tensor.ndim == 3
-    rows = tensor.movedim(-1, 0) if vector else tensor.reshape(1, -1, tensor.shape[-1])
-    if rows.shape[0] == 0 or rows[0].numel() < least:
+    observables = tensor.shape[-1] if vector else 1
+    if tensor.numel() < least * max(observables, 1):
         raise ShapeError(
             f"{name} of shape {tuple(tensor.shape)} holds too few measurements: at least {least} "
             "are needed"
         )
     check_finite(name, tensor)
+    rows = tensor.movedim(-1, 0).contiguous() if vector else tensor.reshape(1, -1, tensor.shape[-1])
     return rows.to(torch.float32 if tensor.device.type == "mps" else torch.float64), vector
 
 
@@ -573,7 +574,7 @@ def _gamma(deviations: torch.Tensor, max_lag: int) -> torch.Tensor:
     chains, time = deviations.shape
     length = _smooth(max_lag + 1)
     # a CPU is fastest on what fits its cache, an accelerator on large pieces
-    step = max(1, (1 << (16 if deviations.device.type == "cpu" else 24)) // length)
+    step = max(1, (1 << (17 if deviations.device.type == "cpu" else 24)) // length)
     power = 0
     if time <= length:  # one block for each chain, and nothing after it
         for rows in deviations.split(step):

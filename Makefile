@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks test lint bench serve clean distclean
+.PHONY: help book notebooks test lint serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +27,6 @@ test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook 
 
 lint: $(STAMP)-book-test ## check the style of the code
 	@$(RUN) -m ruff check .
-
-bench: $(STAMP)-bench ## measure the library's speed beside other packages
-	@$(RUN) -m benchmarks
 
 serve: ## show the built book at http://localhost:8000
 	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first."; exit 1; }

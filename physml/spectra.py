@@ -29,6 +29,7 @@ __all__ = [
     "shuffle_pixels",
     "spectrum",
     "two_point",
+    "whiten",
 ]
 
 RELATIVE_THRESHOLD = 1e-14
@@ -202,14 +203,33 @@ def reconstruct(data: Tensor, modes: Tensor, n: int) -> Tensor:
 
 
 def reconstruction_error(second: Tensor, modes: Tensor) -> Tensor:
-    """Return the mean squared error per site of `reconstruct`, for 0 to all modes, ``(n + 1,)``.
+    """Return the mean squared error per site of `reconstruct`, for 0 to all modes, ``(m + 1,)``.
 
-    Exact, for data with the two-point function `second` (derivation: what is lost is the variance
-    in the modes left out).
+    Exact, for data with the two-point function `second` ``(n, n)`` (derivation: what is lost is
+    the variance outside the span of the modes kept).
+
+    Parameters
+    ----------
+    modes
+        Orthonormal columns ``(n, m)``; they need not be a whole basis.
     """
+    check_shape("modes", modes, (second.shape[0], None))
     along = ((second @ modes) * modes).sum(0)
+    # summed from the small end; a whole basis leaves nothing outside, up to rounding
+    outside = (second.trace() - along.sum()).clamp(min=0) * (modes.shape[1] < len(second))
     lost = torch.cat([along.flip(0).cumsum(0).flip(0), along.new_zeros(1)])
-    return lost / len(second)
+    return (lost + outside) / len(second)
+
+
+def whiten(data: Tensor, spec: Spectrum, n: int) -> Tensor:
+    r"""Return the amplitudes of the first `n` modes in units of their size, ``(samples, n)``.
+
+    :math:`z_\alpha=\sqrt{\kappa_\alpha}\,u_\alpha^T\phi`: for the Gaussian field with this
+    spectrum and no mean they are independent normal variables of variance one.
+    """
+    if not 1 <= n <= spec.rank:
+        raise ValueError(f"n must lie between 1 and the rank {spec.rank}, not {n}")
+    return data @ (spec.modes[:, :n] * spec.kappa[:n].sqrt()).to(data)
 
 
 def shuffle_pixels(data: Tensor, generator: torch.Generator, block: int = 4096) -> Tensor:

@@ -97,6 +97,10 @@ def test_reconstruction_error_is_the_variance_left_out():
     for n in range(5):
         direct = ((data - spectra.reconstruct(data, got.modes, n)) ** 2).double().mean()
         assert float(lost[n]) == pytest.approx(float(direct), rel=1e-5, abs=1e-12)
+    few = spectra.reconstruction_error(second, got.modes[:, :2])
+    torch.testing.assert_close(few, lost[:3], rtol=1e-12, atol=0)
+    white, _ = spectra.two_point(spectra.whiten(data.double(), got, 3))
+    torch.testing.assert_close(white, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-10)
     with pytest.raises(ValueError, match="n must lie"):
         spectra.reconstruct(data, got.modes, 5)
 

@@ -31,7 +31,9 @@ def build(root: Path = ROOT) -> int:
         shutil.rmtree(root / "_build" / part, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", str(root / "book"), "-W", "-n", "--keep-going", "-q"]
-    environ = os.environ | {"PHYSML_BOOK_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    # a kernel shows its figures inline only if nothing else names matplotlib's backend
+    environ = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
+    environ |= {"PHYSML_BOOK_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
         cwd=root,

@@ -3,7 +3,7 @@
 The modules, from the ground up; imports only point down this list:
 
 * `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
-* `exact` -- what is known in closed form;
+* `actions`, `exact` -- actions and forces, what is known in closed form;
 * `rbm` -- the scalar-field restricted Boltzmann machine;
 * `statistics`, `spectra` -- errors with autocorrelation, two-point functions and their modes;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
@@ -19,6 +19,7 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
+    "actions",
     "datasets",
     "device",
     "errors",

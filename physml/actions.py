@@ -1,0 +1,424 @@
+r"""Actions of scalar fields, with their forces.
+
+An action is a callable that takes fields of shape ``(chains, *lattice.shape)`` to their actions,
+shape ``(chains,)``; its `force` is :math:`F=-\partial S/\partial\phi`, the drift of a Langevin
+equation and the score of :math:`e^{-S}`. Lattices are periodic, their shape is read off the field.
+All actions here have the local form
+
+.. math::
+
+    S=\sum_x\Big[-\sum_\mu w_{x,\mu}\,\phi_x\phi_{x+\hat\mu}+a_x\phi_x^2+b_x\phi_x^4-c_x\phi_x\Big],
+
+with the link couplings `w` called `hopping`, and the site couplings `a`, `b`, `c` called
+`quadratic`, `quartic` and `source`: numbers, or tensors that broadcast over the lattice. Sums over
+the lattice are accumulated in float64 where the device has it, and returned so: the small
+differences of actions that decide on acceptance do not survive float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import ShapeError, StabilityError, check_finite, check_positive, check_positive_int
+from .lattice import Lattice
+
+__all__ = [
+    "FreeField",
+    "InhomogeneousPhi4",
+    "LocalAction",
+    "Phi4",
+    "ZeroDimensionalPhi4",
+    "lattice_sum",
+    "neighbour_sum",
+]
+
+
+def lattice_sum(field: Tensor) -> Tensor:
+    """Return the sum over the lattice, ``(chains,)``, accumulated in float64 where there is one."""
+    wide = field.dtype if field.device.type == "mps" else torch.float64
+    if field.ndim == 1:
+        return field.to(wide)
+    return field.sum(tuple(range(1, field.ndim)), dtype=wide)
+
+
+def neighbour_sum(phi: Tensor) -> Tensor:
+    r"""Return :math:`\sum_\mu(\phi_{x+\hat\mu}+\phi_{x-\hat\mu})`, shape and memory as `phi`.
+
+    On a direction of length 2 both neighbours are the same site, which counts twice.
+    """
+    if phi.ndim == 1:
+        return torch.zeros_like(phi)
+    if torch.is_grad_enabled() and phi.requires_grad:
+        return sum(phi.roll(s, mu) for mu in range(1, phi.ndim) for s in (1, -1))
+    out = torch.empty_like(phi)
+    # slices instead of rolls: nothing is allocated, and the inner sites make one long addition
+    n = phi.shape[1]
+    torch.add(phi.narrow(1, 2, n - 2), phi.narrow(1, 0, n - 2), out=out.narrow(1, 1, n - 2))
+    torch.add(phi.select(1, 1), phi.select(1, n - 1), out=out.select(1, 0))
+    torch.add(phi.select(1, 0), phi.select(1, n - 2), out=out.select(1, n - 1))
+    for mu in range(2, phi.ndim):
+        n = phi.shape[mu]
+        out.narrow(mu, 0, n - 1).add_(phi.narrow(mu, 1, n - 1))
+        out.select(mu, n - 1).add_(phi.select(mu, 0))
+        out.narrow(mu, 1, n - 1).add_(phi.narrow(mu, 0, n - 1))
+        out.select(mu, 0).add_(phi.select(mu, n - 1))
+    return out
+
+
+class LocalAction:
+    r"""The common part of all actions of the local form at the top of this module.
+
+    A subclass gives `hopping`, `quadratic`, `quartic` and `source`, numbers here.
+    """
+
+    hopping: float = 0.0
+    quadratic: float = 0.0
+    quartic: float = 0.0
+    source: float = 0.0
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        """Return S, shape ``(chains,)``, in float64 where the device has it."""
+        density = self.quadratic * phi
+        if self.quartic:
+            density = torch.addcmul(density, phi * phi, phi, value=self.quartic)
+        if self.source:
+            density = density - self.source
+        if self.hopping and phi.ndim > 1:
+            density = density.add(neighbour_sum(phi), alpha=-0.5 * self.hopping)
+        return lattice_sum(density * phi)
+
+    def force(self, phi: Tensor) -> Tensor:
+        r"""Return :math:`F=-\partial S/\partial\phi`, shape as `phi`."""
+        return self.add_force_(torch.zeros_like(phi), phi, 1.0)
+
+    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
+        """Add `scale` times the force at `phi` to `momentum`, in place, and return it.
+
+        This is where a simulation spends its time: a dozen passes over memory, one new tensor.
+        """
+        if self.hopping and phi.ndim > 1:
+            work = neighbour_sum(phi)
+            momentum.add_(work, alpha=scale * self.hopping)
+        else:
+            work = torch.empty_like(phi)
+        momentum.add_(phi, alpha=-2 * scale * self.quadratic)
+        if self.quartic:
+            torch.mul(phi, phi, out=work)
+            momentum.addcmul_(work, phi, value=-4 * scale * self.quartic)
+        if self.source:
+            momentum.add_(scale * self.source)
+        return momentum
+
+    def local_field(self, phi: Tensor) -> Tensor:
+        r"""Return :math:`h_x=\sum_{y\sim x}w_{xy}\phi_y+c_x`, what site `x` feels of the others.
+
+        Given all others, :math:`p(\phi_x)\propto e^{h_x\phi_x-a_x\phi_x^2-b_x\phi_x^4}`: the local
+        Markov property.
+        """
+        return neighbour_sum(phi).mul_(self.hopping).add_(self.source)
+
+    def site_action(self, phi: Tensor, field: Tensor) -> Tensor:
+        """Return the part of S that changes with each site alone, given its `local_field`."""
+        square = phi * phi
+        return (self.quartic * square + self.quadratic) * square - field * phi
+
+    @property
+    def symmetric(self) -> bool:
+        r"""Whether :math:`S[-\phi]=S[\phi]`."""
+        return not self.source
+
+    def check_stable(self, lattice: Lattice) -> None:
+        r"""Raise `StabilityError` unless :math:`e^{-S}` can be normalised on `lattice`.
+
+        With :math:`b>0` it always can. For :math:`b=0` the lowest mode of the kernel
+        :math:`2a-2w\sum_\mu\cos k_\mu` must be positive.
+        """
+        if self.quartic > 0:
+            return
+        # the largest sum of cosines is d, and on even lengths the smallest is -d
+        odd = any(length % 2 for length in lattice.shape)
+        reach = self.hopping * lattice.dim if self.hopping > 0 or not odd else float(
+            (self.hopping * torch.cos(lattice.momenta()).sum(-1)).max())
+        lowest = 2 * self.quadratic - 2 * abs(reach)
+        if not lowest > 0:
+            raise StabilityError(
+                f"{self} has no quartic term and its lowest mode has the kernel {lowest:.4g} on "
+                f"{lattice.shape}, so exp(-S) has no norm: lower the hopping, raise the mass, or "
+                "add a quartic term"
+            )
+
+
+@dataclass(frozen=True)
+class FreeField(LocalAction):
+    r"""The free field, :math:`S=\frac12\sum_x[\sum_\mu(\phi_{x+\hat\mu}-\phi_x)^2+m^2\phi_x^2]`.
+
+    Parameters
+    ----------
+    mass2
+        :math:`m^2>0`, in lattice units.
+    dim
+        Number of directions of the lattice: it sets the site coupling :math:`a=m^2/2+d`.
+    """
+
+    mass2: float
+    dim: int
+
+    def __post_init__(self) -> None:
+        check_positive("mass2", self.mass2)
+        check_positive_int("dim", self.dim)
+
+    hopping = 1.0
+
+    @property
+    def quadratic(self) -> float:
+        """The site coupling of the square, :math:`m^2/2+d`."""
+        return 0.5 * self.mass2 + self.dim
+
+    def __call__(self, phi: Tensor) -> Tensor:  # the dimension must fit, or the mass is another
+        self._check(phi)
+        return super().__call__(phi)
+
+    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
+        self._check(phi)
+        return super().add_force_(momentum, phi, scale)
+
+    def _check(self, phi: Tensor) -> None:
+        if phi.ndim != self.dim + 1:
+            raise ShapeError(
+                f"phi must have shape (chains, *lattice.shape) with {self.dim} directions, not "
+                f"{tuple(phi.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Phi4(LocalAction):
+    r""":math:`\phi^4` theory in the hopping form, in any dimension.
+
+    .. math::
+
+        S=\sum_x\Big[-2\kappa\sum_\mu\phi_x\phi_{x+\hat\mu}+(1-2\lambda)\phi_x^2
+          +\lambda\phi_x^4\Big]
+
+    (arXiv:2309.17082, eq. 4.1, without the constant that makes it
+    :math:`\lambda(\phi^2-1)^2+\phi^2`). For :math:`\lambda\to\infty` it is the Ising model with
+    :math:`\beta=2\kappa`.
+
+    Parameters
+    ----------
+    kappa
+        Hopping parameter :math:`\kappa`.
+    lam
+        Coupling :math:`\lambda\ge0`; 0 is a free field, normalisable for
+        :math:`|\kappa|<1/2d`.
+    """
+
+    kappa: float
+    lam: float
+
+    def __post_init__(self) -> None:
+        _finite("kappa", self.kappa)
+        if _finite("lam", self.lam) < 0:
+            raise StabilityError(
+                f"lam={self.lam} is negative, so exp(-S) has no norm: choose lam >= 0"
+            )
+
+    @property
+    def hopping(self) -> float:
+        r"""The link coupling, :math:`2\kappa`."""
+        return 2 * self.kappa
+
+    @property
+    def quadratic(self) -> float:
+        r"""The site coupling of the square, :math:`1-2\lambda`."""
+        return 1 - 2 * self.lam
+
+    @property
+    def quartic(self) -> float:
+        r"""The site coupling of the fourth power, :math:`\lambda`."""
+        return self.lam
+
+    @classmethod
+    def from_bare(cls, mass2: float, coupling: float, dim: int) -> tuple[Phi4, float]:
+        r"""Return the action and the factor `z` in :math:`\varphi=z\phi` from continuum-like form.
+
+        .. math::
+
+            S=\sum_x\Big[\tfrac12\sum_\mu(\varphi_{x+\hat\mu}-\varphi_x)^2
+              +\tfrac12m_0^2\varphi_x^2+\tfrac{\lambda_0}{4!}\varphi_x^4\Big]
+
+        With :math:`\varphi=\sqrt{2\kappa}\,\phi` the coefficients of :math:`\phi^2` and
+        :math:`\phi^4` give :math:`\kappa(2d+m_0^2)=1-2\lambda` and
+        :math:`\lambda_0\kappa^2/6=\lambda`: a quadratic equation for :math:`\kappa`, of which the
+        positive root is the one that is smooth at :math:`\lambda_0=0`. For couplings in the form
+        :math:`\frac{\mu^2}2\varphi^2+\frac\lambda4\varphi^4` pass ``coupling=6 * lam``.
+
+        Parameters
+        ----------
+        mass2, coupling
+            :math:`m_0^2` (of any sign if there is a coupling) and :math:`\lambda_0\ge0`.
+        dim
+            Number of directions `d`.
+        """
+        b = 2 * check_positive_int("dim", dim) + _finite("mass2", mass2)
+        coupling = _finite("coupling", coupling)
+        if coupling < 0 or (coupling == 0 and mass2 <= 0):
+            raise StabilityError(
+                f"mass2={mass2}, coupling={coupling} define no normalisable exp(-S): choose "
+                "coupling > 0, or coupling = 0 with mass2 > 0"
+            )
+        # lambda_0 kappa^2 / 3 + b kappa - 1 = 0, in the form that does not cancel at small coupling
+        root = math.sqrt(b * b + 4 * coupling / 3)
+        kappa = 2 / (b + root) if b > 0 else 1.5 * (root - b) / coupling
+        return cls(kappa, coupling * kappa**2 / 6), math.sqrt(2 * kappa)
+
+    def bare(self, dim: int) -> tuple[float, float, float]:
+        r"""Return :math:`m_0^2=(1-2\lambda)/\kappa-2d`, :math:`\lambda_0=6\lambda/\kappa^2` and
+        the factor :math:`z=\sqrt{2\kappa}` of the field: the inverse of `from_bare`.
+        """
+        if not self.kappa > 0:
+            raise ValueError(f"kappa={self.kappa} has no continuum-like form: it needs kappa > 0")
+        dim = check_positive_int("dim", dim)
+        mass2 = (1 - 2 * self.lam) / self.kappa - 2 * dim
+        return mass2, 6 * self.lam / self.kappa**2, math.sqrt(2 * self.kappa)
+
+    def vacuum(self, dim: int) -> float:
+        r"""Return the size of the uniform field of least action, 0 in the symmetric phase.
+
+        :math:`v^2=(2\kappa d-1+2\lambda)/2\lambda`, by differentiation of the action density.
+        """
+        excess = 2 * self.kappa * dim - self.quadratic
+        return math.sqrt(excess / (2 * self.lam)) if self.lam > 0 and excess > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class ZeroDimensionalPhi4(LocalAction):
+    r"""A single degree of freedom, :math:`S=\frac{\mu^2}2\phi^2+\frac g{4!}\phi^4`.
+
+    Fields have the shape ``(chains,)``: a lattice without directions.
+
+    Parameters
+    ----------
+    mu2
+        :math:`\mu^2`; negative for a double well.
+    g
+        Coupling :math:`g>0`, or 0 if :math:`\mu^2>0`.
+    """
+
+    mu2: float
+    g: float
+
+    def __post_init__(self) -> None:
+        if _finite("g", self.g) < 0 or (self.g == 0 and _finite("mu2", self.mu2) <= 0):
+            raise StabilityError(
+                f"mu2={self.mu2}, g={self.g} define no normalisable exp(-S): choose g > 0, or "
+                "g = 0 with mu2 > 0"
+            )
+        _finite("mu2", self.mu2)
+
+    @property
+    def quadratic(self) -> float:
+        r"""The coupling of the square, :math:`\mu^2/2`."""
+        return 0.5 * self.mu2
+
+    @property
+    def quartic(self) -> float:
+        r"""The coupling of the fourth power, :math:`g/24`."""
+        return self.g / 24
+
+
+@dataclass(frozen=True, eq=False)
+class InhomogeneousPhi4(LocalAction):
+    r""":math:`\phi^4` theory with its own coupling on each link and site (arXiv:2102.09449).
+
+    The local form at the top of this module, with tensors:
+
+    Parameters
+    ----------
+    hopping
+        :math:`w_{x,\mu}`, the coupling of the link from `x` to :math:`x+\hat\mu`, shape
+        ``(dim, *lattice.shape)``.
+    quadratic, quartic
+        :math:`a_x` and :math:`b_x\ge0`, shape ``lattice.shape``.
+    source
+        :math:`c_x`, shape ``lattice.shape``; none by default.
+
+    The tensors may require gradients: `__call__` is differentiable in them. Where some
+    :math:`b_x` vanish whether the weight can be normalised is for the caller to know.
+    """
+
+    hopping: Tensor
+    quadratic: Tensor
+    quartic: Tensor
+    source: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.quadratic.shape)
+        want = {"hopping": (len(shape), *shape), "quartic": shape, "source": shape}
+        for name, expected in want.items():
+            tensor = getattr(self, name)
+            if tensor is None:
+                continue
+            if tuple(tensor.shape) != expected:
+                raise ShapeError(
+                    f"{name} must have shape {expected} to go with quadratic {shape}, not "
+                    f"{tuple(tensor.shape)}"
+                )
+            check_finite(name, tensor)
+        check_finite("quadratic", self.quadratic)
+        if not isinstance(self.quartic, torch._subclasses.FakeTensor) and bool(
+            (self.quartic < 0).any()
+        ):
+            raise StabilityError("quartic has negative entries, so exp(-S) has no norm: clamp it")
+
+    @classmethod
+    def homogeneous(cls, action: LocalAction, lattice: Lattice, **where) -> InhomogeneousPhi4:
+        """Return the same action as `action` with couplings as tensors (`dtype`, `device`)."""
+        def full(value: float, *shape: int) -> Tensor:
+            return torch.full(shape, float(value), **where)
+
+        return cls(full(action.hopping, lattice.dim, *lattice.shape),
+                   full(action.quadratic, *lattice.shape), full(action.quartic, *lattice.shape),
+                   full(action.source, *lattice.shape) if action.source else None)
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        square = phi * phi
+        density = (self.quartic * square + self.quadratic) * square
+        for mu, w in enumerate(self.hopping):
+            density = density - w * phi * phi.roll(-1, mu + 1)
+        if self.source is not None:
+            density = density - self.source * phi
+        return lattice_sum(density)
+
+    def force(self, phi: Tensor) -> Tensor:
+        return self.local_field(phi) - (4 * self.quartic * phi * phi + 2 * self.quadratic) * phi
+
+    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
+        return momentum.add_(self.force(phi), alpha=scale)
+
+    def local_field(self, phi: Tensor) -> Tensor:
+        field = torch.zeros_like(phi) if self.source is None else self.source.expand_as(phi)
+        for mu, w in enumerate(self.hopping):
+            field = field + w * phi.roll(-1, mu + 1) + (w * phi).roll(1, mu + 1)
+        return field
+
+    @property
+    def symmetric(self) -> bool:
+        return self.source is None
+
+    def check_stable(self, lattice: Lattice) -> None:
+        if tuple(self.quadratic.shape) != lattice.shape:
+            raise ShapeError(
+                f"the couplings are for a lattice of shape {tuple(self.quadratic.shape)}, not "
+                f"{lattice.shape}"
+            )
+
+
+def _finite(name: str, value: float) -> float:
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value}")
+    return value

@@ -29,6 +29,7 @@ _MODULES = (
     "lattice",
     "plotting",
     "rbm",
+    "sampling",
     "spectra",
     "statistics",
 )

@@ -18,6 +18,7 @@ differences of actions that decide on acceptance do not survive float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,23 +51,44 @@ def neighbour_sum(phi: Tensor) -> Tensor:
 
     On a direction of length 2 both neighbours are the same site, which counts twice.
     """
-    if phi.ndim == 1:
-        return torch.zeros_like(phi)
     if torch.is_grad_enabled() and phi.requires_grad:
-        return sum(phi.roll(s, mu) for mu in range(1, phi.ndim) for s in (1, -1))
+        return sum((phi.roll(s, mu) for mu in range(1, phi.ndim) for s in (1, -1)), 0 * phi)
     out = torch.empty_like(phi)
-    # slices instead of rolls: nothing is allocated, and the inner sites make one long addition
+    _neighbour_adder(phi, out)()
+    return out
+
+
+def _neighbour_adder(phi: Tensor, out: Tensor) -> Callable[[], None]:
+    """Return a function that writes the neighbour sum of `phi` into `out`, again and again.
+
+    Slices instead of rolls: nothing is allocated, and the inner sites make one long addition. On
+    small lattices most of the time goes into making the slices, so that is done once.
+    """
+    if phi.ndim == 1:
+        return out.zero_
     n = phi.shape[1]
-    torch.add(phi.narrow(1, 2, n - 2), phi.narrow(1, 0, n - 2), out=out.narrow(1, 1, n - 2))
-    torch.add(phi.select(1, 1), phi.select(1, n - 1), out=out.select(1, 0))
-    torch.add(phi.select(1, 0), phi.select(1, n - 2), out=out.select(1, n - 1))
+    first = [
+        (phi.narrow(1, 2, n - 2), phi.narrow(1, 0, n - 2), out.narrow(1, 1, n - 2)),
+        (phi.select(1, 1), phi.select(1, n - 1), out.select(1, 0)),
+        (phi.select(1, 0), phi.select(1, n - 2), out.select(1, n - 1)),
+    ]
+    more = []
     for mu in range(2, phi.ndim):
         n = phi.shape[mu]
-        out.narrow(mu, 0, n - 1).add_(phi.narrow(mu, 1, n - 1))
-        out.select(mu, n - 1).add_(phi.select(mu, 0))
-        out.narrow(mu, 1, n - 1).add_(phi.narrow(mu, 0, n - 1))
-        out.select(mu, 0).add_(phi.select(mu, n - 1))
-    return out
+        more += [
+            (out.narrow(mu, 0, n - 1), phi.narrow(mu, 1, n - 1)),
+            (out.select(mu, n - 1), phi.select(mu, 0)),
+            (out.narrow(mu, 1, n - 1), phi.narrow(mu, 0, n - 1)),
+            (out.select(mu, 0), phi.select(mu, n - 1)),
+        ]
+
+    def add() -> None:
+        for one, two, here in first:
+            torch.add(one, two, out=here)
+        for here, there in more:
+            here.add_(there)
+
+    return add
 
 
 class LocalAction:
@@ -93,25 +115,34 @@ class LocalAction:
 
     def force(self, phi: Tensor) -> Tensor:
         r"""Return :math:`F=-\partial S/\partial\phi`, shape as `phi`."""
-        return self.add_force_(torch.zeros_like(phi), phi, 1.0)
+        force = torch.zeros_like(phi)
+        self.kick(force, phi)(1.0)
+        return force
 
-    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
-        """Add `scale` times the force at `phi` to `momentum`, in place, and return it.
+    def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
+        """Return a function of `scale` that adds `scale` times the force to `momentum`, in place.
 
-        This is where a simulation spends its time: a dozen passes over memory, one new tensor.
+        It looks at `phi` each time it is called, so an integrator asks for it once and then moves
+        both tensors in place: this is where a simulation spends its time.
         """
-        if self.hopping and phi.ndim > 1:
-            work = neighbour_sum(phi)
-            momentum.add_(work, alpha=scale * self.hopping)
-        else:
-            work = torch.empty_like(phi)
-        momentum.add_(phi, alpha=-2 * scale * self.quadratic)
-        if self.quartic:
-            torch.mul(phi, phi, out=work)
-            momentum.addcmul_(work, phi, value=-4 * scale * self.quartic)
-        if self.source:
-            momentum.add_(scale * self.source)
-        return momentum
+        work = torch.empty_like(phi)
+        coupled = self.hopping and phi.ndim > 1
+        neighbours = _neighbour_adder(phi, work) if coupled else None
+        hopping, quadratic, quartic, source = (
+            self.hopping, 2 * self.quadratic, 4 * self.quartic, self.source)
+
+        def add(scale: float) -> None:
+            if coupled:
+                neighbours()
+                momentum.add_(work, alpha=scale * hopping)
+            momentum.add_(phi, alpha=-scale * quadratic)
+            if quartic:
+                torch.mul(phi, phi, out=work)
+                momentum.addcmul_(work, phi, value=-scale * quartic)
+            if source:
+                momentum.add_(scale * source)
+
+        return add
 
     def local_field(self, phi: Tensor) -> Tensor:
         r"""Return :math:`h_x=\sum_{y\sim x}w_{xy}\phi_y+c_x`, what site `x` feels of the others.
@@ -182,9 +213,9 @@ class FreeField(LocalAction):
         self._check(phi)
         return super().__call__(phi)
 
-    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
+    def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
         self._check(phi)
-        return super().add_force_(momentum, phi, scale)
+        return super().kick(momentum, phi)
 
     def _check(self, phi: Tensor) -> None:
         if phi.ndim != self.dim + 1:
@@ -396,8 +427,8 @@ class InhomogeneousPhi4(LocalAction):
     def force(self, phi: Tensor) -> Tensor:
         return self.local_field(phi) - (4 * self.quartic * phi * phi + 2 * self.quadratic) * phi
 
-    def add_force_(self, momentum: Tensor, phi: Tensor, scale: float) -> Tensor:
-        return momentum.add_(self.force(phi), alpha=scale)
+    def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
+        return lambda scale: momentum.add_(self.force(phi), alpha=scale)
 
     def local_field(self, phi: Tensor) -> Tensor:
         field = torch.zeros_like(phi) if self.source is None else self.source.expand_as(phi)

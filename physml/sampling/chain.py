@@ -1,0 +1,650 @@
+r"""One driver for all samplers: burn-in, thinning, tuning, processes, checkpoint and resume.
+
+A sampler is a frozen dataclass with ``init(phi) -> state`` and the pure
+``step(state, generator) -> (state, info)``; if it has a ``with_step_size`` its step can be tuned.
+
+Chains are cut into blocks that fit into a core's cache, and each block runs alone with a random
+stream of its own, so the results depend on the seed, and not on how many processes share the work.
+They are processes, not threads: an operation of torch on a block takes some microseconds, less than
+it takes to hand over Python's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import statistics
+from ..actions import LocalAction
+from ..errors import (
+    CheckpointError,
+    ShapeError,
+    StabilityError,
+    check_finite,
+    check_positive,
+    check_positive_int,
+)
+from ..lattice import Lattice
+from ..observables import measure
+
+__all__ = ["EquilibrationWarning", "Run", "equilibration", "sample", "start"]
+
+# Sites in a block: float32 arrays of this length fit into a core's cache, and no power of two keeps
+# them from competing for the same places there.
+_BLOCK_SITES = 3 * 2**15
+# Sites times force evaluations between two looks at all blocks: some tenths of a second.
+_ROUND = 3e8
+_TUNE_EVERY = 5  # steps between two changes of the step size
+
+
+class EquilibrationWarning(UserWarning):
+    """Chains disagree: they are not all in equilibrium, and errors mean little."""
+
+
+def start(
+    action: LocalAction,
+    lattice: Lattice,
+    chains: int,
+    kind: str = "mixed",
+    *,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return fields to start chains from, ``(chains, *lattice.shape)``.
+
+    Parameters
+    ----------
+    action
+        Checked for stability on the lattice; it knows the size of an ordered field.
+    kind
+        ``"hot"``: independent normal numbers; ``"cold"``: uniform, at the minimum of the action
+        with random signs, or at 0.5 if that minimum is at zero; ``"mixed"``: hot and cold in turn,
+        so that chains which forgot where they came from can be told from those which did not.
+    generator
+        Where the random numbers come from; on the same device.
+    """
+    action.check_stable(lattice)
+    shape = (check_positive_int("chains", chains), *lattice.shape)
+    where = {"dtype": dtype, "device": device}
+    hot = torch.empty(shape, **where).normal_(generator=generator)
+    if kind == "hot":
+        return hot
+    if kind not in ("cold", "mixed"):
+        raise ValueError(f"kind={kind!r} is not known: choose 'hot', 'cold' or 'mixed'")
+    vacuum = action.vacuum(lattice.dim) if hasattr(action, "vacuum") else 0.0
+    sign = 1 - 2 * torch.rand(chains, generator=generator, **where).round()
+    cold = ((vacuum or 0.5) * sign).reshape(-1, *[1] * lattice.dim).expand(shape).clone()
+    if kind == "mixed":
+        cold[::2] = hot[::2]
+    return cold
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    r"""What a run gave.
+
+    Attributes
+    ----------
+    sampler
+        As it was after tuning.
+    phi
+        The last fields, ``(chains, *shape)``.
+    series
+        Measurements by name, each ``(chains, measurements)``, float64. For samplers with an accept
+        step they include ``acceptance``, ``delta_h`` and ``exp_minus_delta_h``, averaged over the
+        steps between two measurements.
+    fields
+        The fields at each measurement, ``(chains, measurements, *shape)``, if they were kept.
+    steps
+        Steps of each chain, burn-in included.
+    seconds
+        Wall time, of all parts if the run was interrupted.
+    """
+
+    sampler: object
+    phi: Tensor
+    series: dict[str, Tensor]
+    fields: Tensor | None
+    steps: int
+    seconds: float
+
+    def mean(self, name: str, **options) -> statistics.MeanEstimate:
+        """Return the mean of a series with its error, as `physml.statistics.mean`."""
+        return statistics.mean(self.series[name], **options)
+
+    @property
+    def acceptance(self) -> float:
+        """The accepted share of all proposals."""
+        return float(self.series["acceptance"].mean())
+
+    @property
+    def exp_minus_delta_h(self) -> statistics.MeanEstimate:
+        r""":math:`\langle e^{-\Delta H}\rangle`, which is 1 in equilibrium."""
+        return statistics.mean(self.series["exp_minus_delta_h"])
+
+    def rhat(self, name: str) -> float:
+        r"""Return split-:math:`\hat R` of a series: 1 if all chains tell the same."""
+        return statistics.split_rhat(self.series[name])
+
+    def __repr__(self) -> str:
+        chains, n = next(iter(self.series.values())).shape
+        return f"Run({chains} chains, {n} measurements each, {self.sampler})"
+
+
+@dataclass
+class _Block:
+    """Some of the chains: where they stand in the whole, their state and their random stream."""
+
+    chains: slice
+    state: tuple
+    stream: Tensor
+
+
+@dataclass
+class _Progress:
+    """How far a run is: what a checkpoint holds besides the tensors."""
+
+    burnt: int = 0
+    measured: int = 0
+    seconds: float = 0.0
+    step_size: float = 0.0
+    tuned: int = 0
+
+    def dumps(self) -> str:
+        return json.dumps(vars(self))
+
+
+def sample(
+    sampler,
+    phi: Tensor,
+    measurements: int,
+    *,
+    generator: torch.Generator,
+    burn_in: int = 0,
+    thin: int = 1,
+    tune: float | None = None,
+    observe: Callable[[Tensor], dict[str, Tensor]] | None = None,
+    keep_fields: bool = False,
+    processes: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: float = 30.0,
+    progress: bool = True,
+    label: str = "sampling",
+) -> Run:
+    r"""Run chains of a sampler, and measure.
+
+    Parameters
+    ----------
+    sampler
+        A sampler of this package, or any object like them (see the module).
+    phi
+        Fields to start from, ``(chains, *lattice.shape)``; see `start`.
+    measurements
+        Number of measurements on each chain.
+    generator
+        Seeds the streams of the blocks; it is moved on by a few numbers, whatever the length.
+    burn_in
+        Steps before the first measurement, not recorded.
+    thin
+        Steps from one measurement to the next.
+    tune
+        Acceptance to aim at in burn-in, by changing the step size (Robbins-Monro on its logarithm,
+        all chains together). In the last quarter of burn-in the step size is frozen, at the mean of
+        the logarithms before.
+    observe
+        Returns named numbers ``(chains,)`` of fields ``(chains, *shape)``; by default those of
+        `physml.observables.measure`.
+    keep_fields
+        Whether to return all measured fields.
+    processes
+        How many processes share the work on a CPU; by default as many as torch would use threads.
+        Results do not depend on it. Where the system cannot fork, or the run is short, it is one.
+    checkpoint
+        A file that holds the run: written every `checkpoint_every` seconds and at the end, whole
+        or not at all. If it exists the run goes on from there, on the very same random stream.
+    progress, label
+        Whether to show a progress bar, and its name.
+
+    Raises
+    ------
+    StabilityError
+        If a chain ends in a field that is not finite.
+    CheckpointError
+        If the checkpoint cannot be read, or belongs to another run.
+    """
+    if phi.ndim < 1 or not phi.is_floating_point():
+        raise ShapeError("phi must be a floating point tensor of shape (chains, *lattice.shape)")
+    check_finite("phi", phi)
+    measurements = check_positive_int("measurements", measurements)
+    thin = check_positive_int("thin", thin)
+    if isinstance(burn_in, bool) or int(burn_in) != burn_in or burn_in < 0:
+        raise ValueError(f"burn_in must be an integer of at least 0, not {burn_in!r}")
+    if tune is not None:
+        if not 0 < check_positive("tune", tune) < 1:
+            raise ValueError(f"tune must be an acceptance between 0 and 1, not {tune}")
+        if not hasattr(sampler, "with_step_size"):
+            raise ValueError(f"tune needs a sampler with a step size and an accept step: {sampler}")
+        if burn_in < 20 * _TUNE_EVERY:
+            raise ValueError(f"tune needs burn_in of at least {20 * _TUNE_EVERY} steps, "
+                             f"not {burn_in}")
+    if processes is None:
+        processes = torch.get_num_threads()
+    run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe or measure, keep_fields,
+                  generator)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        run.load(path)
+    run.go(check_positive_int("processes", processes), path, checkpoint_every, progress, label)
+    return run.result()
+
+
+class _Runner:
+    """All that changes while a run goes on."""
+
+    def __init__(self, sampler, phi, measurements, burn_in, thin, tune, observe, keep_fields,
+                 generator):
+        self.sampler, self.observe, self.tune = sampler, observe, tune
+        self.measurements, self.burn_in, self.thin = measurements, burn_in, thin
+        self.at = _Progress(step_size=getattr(sampler, "step_size", 0.0))
+        self.log_steps: list[float] = []
+        self.start = phi
+        self.identity = json.dumps({
+            "sampler": repr(sampler), "phi": _digest(phi), "shape": list(phi.shape),
+            "dtype": str(phi.dtype), "device": phi.device.type, "measurements": measurements,
+            "burn_in": burn_in, "thin": thin, "tune": tune, "keep_fields": keep_fields,
+            "stream": _digest(generator.get_state())})
+        with _one_thread(phi.device):
+            self.blocks = [self.block(part, phi, generator) for part in _parts(phi)]
+        self.series: dict[str, Tensor] = {}
+        self.fields = None
+        if keep_fields:
+            self.fields = phi.new_empty(len(phi), measurements, *phi.shape[1:])
+
+    @torch.no_grad()
+    def block(self, part: slice, phi: Tensor, generator: torch.Generator) -> _Block:
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        stream = torch.Generator(device=phi.device).manual_seed(seed).get_state()
+        # chains innermost in memory: neighbours are then far apart, and each pass is one long one
+        fields = phi[part].movedim(0, -1).contiguous().movedim(-1, 0)
+        return _Block(part, self.sampler.init(fields), stream)
+
+    def go(self, processes: int, path: Path | None, every: float, show: bool, label: str) -> None:
+        from tqdm.auto import tqdm
+
+        total = self.burn_in + self.measurements * self.thin
+        done = self.at.burnt + self.at.measured * self.thin
+        work = (total - done) * self.start.numel() * max(1, getattr(self.sampler, "cost", 1))
+        if self.start.device.type != "cpu" or work < _ROUND:
+            processes = 1
+        saved = begin = time.monotonic()
+        before = self.at.seconds
+        bar = tqdm(total=total, initial=done, desc=label, disable=not show, leave=False,
+                   mininterval=0.5, unit="step")
+        pool = _pool(min(processes, len(self.blocks)), self.sampler, self.observe,
+                     self.start.device)
+        with bar, pool as run:
+            while self.at.measured < self.measurements:
+                bar.update(self.round(run))
+                self.at.seconds = before + time.monotonic() - begin
+                if path is not None and time.monotonic() - saved > every:
+                    self.save(path)
+                    saved = time.monotonic()
+        self.check()
+        if path is not None:
+            self.save(path)
+
+    def round(self, run: Callable) -> int:
+        """Advance all blocks by some steps, and return their number."""
+        if self.at.burnt < self.burn_in:
+            n = min(self.burn_in - self.at.burnt, _TUNE_EVERY if self.tune else self.chunk(1))
+            jobs = [(block, self.at.step_size, 0, n, False) for block in self.blocks]
+            shares = []
+            for i, (block, _, _, share) in enumerate(run(jobs)):
+                self.blocks[i] = block
+                shares.append(share * _count(block.chains))
+            self.at.burnt += n
+            if self.tune:
+                self.adapt(sum(shares) / len(self.start))
+            return n
+        first, n = self.at.measured, min(self.measurements - self.at.measured,
+                                         self.chunk(self.thin))
+        keep = self.fields is not None
+        jobs = [(block, self.at.step_size, n, self.thin, keep) for block in self.blocks]
+        for i, (block, series, fields, _) in enumerate(run(jobs)):
+            self.blocks[i] = block
+            for name, values in series.items():
+                if name not in self.series:
+                    self.series[name] = values.new_zeros(len(self.start), self.measurements)
+                self.series[name][block.chains, first : first + n] = values
+            if keep:
+                self.fields[block.chains, first : first + n] = fields
+        self.at.measured += n
+        return n * self.thin
+
+    def chunk(self, steps: int) -> int:
+        """Return how many times `steps` make a round; results do not depend on it."""
+        work = self.start.numel() * steps * max(1, getattr(self.sampler, "cost", 1))
+        return max(1, int(_ROUND / work))
+
+    def adapt(self, acceptance: float) -> None:
+        """Change the step size after a round of burn-in."""
+        if math.isnan(acceptance):
+            raise ValueError(f"tune needs a sampler with an accept step: {self.sampler}")
+        if self.at.burnt > 0.75 * self.burn_in:
+            if self.log_steps:  # freeze, at the mean of the later half
+                late = self.log_steps[len(self.log_steps) // 2:]
+                self.at.step_size = math.exp(sum(late) / len(late))
+                self.log_steps = []
+        else:
+            self.at.tuned += 1
+            self.at.step_size *= math.exp(1.5 * (acceptance - self.tune) / self.at.tuned**0.6)
+            self.log_steps.append(math.log(self.at.step_size))
+        self.sampler = self.sampler.with_step_size(self.at.step_size)
+        self.at.step_size = self.sampler.step_size  # it may have a largest one
+
+    def check(self) -> None:
+        if not all(bool(torch.isfinite(block.state[0]).all()) for block in self.blocks):
+            raise StabilityError(
+                f"the fields of {self.sampler} are not finite after "
+                f"{self.burn_in + self.at.measured * self.thin} steps: lower step_size"
+            )
+
+    def result(self) -> Run:
+        phi = torch.cat([b.state[0] for b in self.blocks]).contiguous()
+        return Run(self.sampler, phi, self.series, self.fields,
+                   self.burn_in + self.measurements * self.thin, self.at.seconds)
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the run to `path` as one safetensors file, whole or not at all."""
+        from safetensors.torch import save_file
+
+        tensors = {f"series.{k}": v for k, v in self.series.items()}
+        for i, block in enumerate(self.blocks):
+            tensors |= {f"block.{i}.{k}": v for k, v in enumerate(block.state)}
+            tensors[f"stream.{i}"] = block.stream
+        if self.fields is not None:
+            tensors["fields"] = self.fields
+        meta = {"identity": self.identity, "progress": self.at.dumps(),
+                "log_steps": json.dumps(self.log_steps)}
+        part = path.with_name(path.name + ".part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from the file that `save` wrote."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = file.metadata() or {}
+                tensors = {k: file.get_tensor(k) for k in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
+                "remove it to start afresh, or give the copy of an earlier save"
+            ) from error
+        if meta.get("identity") != self.identity:
+            there = json.loads(meta.get("identity", "{}"))
+            here = json.loads(self.identity)
+            other = [k for k in here if there.get(k) != here[k]]
+            raise CheckpointError(
+                f"checkpoint={os.fspath(path)!r} belongs to another run (it differs in "
+                f"{', '.join(other)}): use another file, or the same arguments"
+            )
+        self.at = _Progress(**json.loads(meta["progress"]))
+        self.log_steps = json.loads(meta["log_steps"])
+        if self.tune and self.at.burnt:
+            self.sampler = self.sampler.with_step_size(self.at.step_size)
+        for i, block in enumerate(self.blocks):
+            parts = [_like(tensors[f"block.{i}.{k}"], v) for k, v in enumerate(block.state)]
+            block.state = type(block.state)(*parts)
+            block.stream = tensors[f"stream.{i}"]
+        self.series = {k.removeprefix("series."): v.to(self.start.device)
+                       for k, v in tensors.items() if k.startswith("series.")}
+        if self.fields is not None:
+            self.fields.copy_(tensors["fields"])
+
+
+# --- blocks, here or in another process -------------------------------------------------------
+
+
+@torch.no_grad()
+def _advance(sampler, observe, block: _Block, measurements: int, thin: int, keep: bool) -> tuple:
+    """Return the block after `measurements` times `thin` steps, what was measured, and acceptance.
+
+    With no measurements it makes `thin` steps.
+    """
+    generator = torch.Generator(device=block.state[0].device)
+    generator.set_state(block.stream)
+    state, rows, fields, shares = block.state, [], [], []
+    for _ in range(max(1, measurements)):
+        totals = {}
+        for _ in range(thin):
+            state, info = sampler.step(state, generator)
+            for name, value in _diagnostics(info).items():
+                totals[name] = totals.get(name, 0) + value / thin
+        shares.append(totals.get("acceptance"))
+        if measurements:
+            found = observe(state[0])
+            clash = set(found) & {"acceptance", "delta_h", "exp_minus_delta_h"}
+            if clash:
+                raise ValueError(f"observe must not use the names {sorted(clash)}")
+            rows.append(found | totals)
+            if keep:
+                fields.append(state[0].clone())
+    series = {name: torch.stack([_wide(row[name]) for row in rows], 1) for name in
+              (rows[0] if rows else ())}
+    share = math.nan if None in shares else float(torch.stack(shares).mean())
+    moved = _Block(block.chains, state, generator.get_state())
+    return moved, series, torch.stack(fields, 1) if fields else None, share
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.device.type == "mps" else values.double()
+
+
+def _diagnostics(info) -> dict[str, Tensor]:
+    out = {}
+    if info.acceptance is not None:
+        out["acceptance"] = info.acceptance
+    if info.delta_h is not None:
+        out["delta_h"] = info.delta_h
+        out["exp_minus_delta_h"] = torch.exp(-info.delta_h)
+    return out
+
+
+@contextlib.contextmanager
+def _pool(processes: int, sampler, observe, device) -> Iterator[Callable]:
+    """Yield a function that advances blocks, in forked processes if there is more than one."""
+
+    def here(jobs: list) -> Iterator[tuple]:
+        for block, step_size, *rest in jobs:
+            yield _advance(_stepped(sampler, step_size), observe, block, *rest)
+
+    # macOS can fork, but its own libraries do not survive it
+    if processes < 2 or sys.platform != "linux":
+        with _one_thread(device):
+            yield here
+        return
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads; the children use none, and only torch on one core
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"),
+                                   initializer=_inherit, initargs=(sampler, observe))
+
+        def there(jobs: list) -> Iterable[tuple]:
+            packed = [(_pack(block), *rest) for block, *rest in jobs]
+            return map(_unpack, pool.map(_work, packed))
+
+        with pool:
+            yield there
+
+
+_INHERITED: tuple = ()
+
+
+def _inherit(sampler, observe) -> None:
+    """Take over what cannot be sent to a process, at its start."""
+    global _INHERITED
+    _INHERITED = (sampler, observe)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its children
+    torch.set_num_threads(1)
+
+
+def _work(job: tuple) -> tuple:
+    block, step_size, *rest = job
+    sampler, observe = _INHERITED
+    return _pack(_advance(_stepped(sampler, step_size), observe, _unpack(block), *rest))
+
+
+def _stepped(sampler, step_size: float):
+    if not hasattr(sampler, "with_step_size") or sampler.step_size == step_size:
+        return sampler
+    return sampler.with_step_size(step_size)
+
+
+def _pack(item):
+    """Replace tensors by numpy arrays of their memory: torch's own way needs a file for each."""
+    if isinstance(item, Tensor):
+        flat = item.as_strided((item.numel(),), (1,)).numpy()
+        return _Memory(flat, tuple(item.shape), item.stride())
+    return _rebuild(item, _pack)
+
+
+def _unpack(item):
+    if isinstance(item, _Memory):
+        return torch.from_numpy(item.flat).as_strided(item.shape, item.stride)
+    return _rebuild(item, _unpack)
+
+
+def _rebuild(item, each: Callable):
+    if isinstance(item, dict):
+        return {k: each(v) for k, v in item.items()}
+    if isinstance(item, _Block):
+        return _Block(item.chains, each(item.state), each(item.stream))
+    if hasattr(item, "_fields"):
+        return type(item)(*map(each, item))
+    return tuple(map(each, item)) if isinstance(item, tuple) else item
+
+
+@dataclass
+class _Memory:
+    flat: object
+    shape: tuple
+    stride: tuple
+
+
+@contextlib.contextmanager
+def _one_thread(device) -> Iterator[None]:
+    """Let torch use one thread of the CPU, as in the processes, so that sums agree bit by bit."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _like(stored: Tensor, example: Tensor) -> Tensor:
+    out = torch.empty_like(example)  # with the memory layout of the example
+    return out.copy_(stored)
+
+
+def _digest(tensor: Tensor) -> str:
+    content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _parts(phi: Tensor) -> list[slice]:
+    """Cut the chains into blocks: at least two on a CPU, so that two cores share a small run."""
+    chains, sites = len(phi), phi[0].numel()
+    if phi.device.type != "cpu":
+        return [slice(0, chains)]
+    blocks = max(math.ceil(chains * sites / _BLOCK_SITES), min(2, chains // 4))
+    size = math.ceil(chains / max(1, min(blocks, chains)))
+    return [slice(i, min(i + size, chains)) for i in range(0, chains, size)]
+
+
+def _count(chains: slice) -> int:
+    return chains.stop - chains.start
+
+
+@dataclass(frozen=True)
+class Equilibration:
+    r"""How well chains agree.
+
+    Attributes
+    ----------
+    rhat
+        Split-:math:`\hat R` of each series.
+    z
+        Mean over the chains that started hot minus that over those that started cold, in standard
+        errors, for each series.
+    """
+
+    rhat: dict[str, float] = field(default_factory=dict)
+    z: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool:
+        r"""Whether all :math:`\hat R<1.05` and all :math:`|z|<4`."""
+        return all(r < 1.05 for r in self.rhat.values()) and all(
+            abs(z) < 4 for z in self.z.values())
+
+
+def equilibration(series: dict[str, Tensor], *, mixed: bool = True,
+                  warn: bool = True) -> Equilibration:
+    r"""Compare chains, and those from hot with those from cold starts.
+
+    Chains are independent, so the mean of each is one draw; if both kinds of start have been
+    forgotten, the averages of the two groups differ by their statistical errors.
+
+    Parameters
+    ----------
+    series
+        Measurements by name, ``(chains, measurements)``. In a broken phase take even observables:
+        the sign of the field is not expected to be forgotten.
+    mixed
+        Whether even-numbered chains started hot and odd ones cold, as `start` makes them.
+    warn
+        Whether to warn.
+
+    Warns
+    -----
+    EquilibrationWarning
+        If a :math:`\hat R` is 1.05 or more or a :math:`|z|` 4 or more.
+    """
+    found = Equilibration()
+    for name, values in series.items():
+        found.rhat[name] = statistics.split_rhat(values)
+        if mixed:
+            hot, cold = values[::2].mean(1), values[1::2].mean(1)
+            error = math.sqrt(float(hot.var() / len(hot) + cold.var() / len(cold)))
+            found.z[name] = float(hot.mean() - cold.mean()) / error if error else 0.0
+    if warn and not found.reached:
+        bad = [f"{n}: R-hat {r:.3f}" + (f", hot - cold {found.z[n]:+.1f} sigma" if mixed else "")
+               for n, r in found.rhat.items()]
+        warnings.warn("chains disagree (" + "; ".join(bad) + "): burn in for longer, or add a "
+                      "move that changes what is frozen, such as SwendsenWang",
+                      EquilibrationWarning, stacklevel=2)
+    return found

@@ -5,7 +5,8 @@ The modules, from the ground up; imports only point down this list:
 * `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `rbm` -- the scalar-field restricted Boltzmann machine;
-* `statistics`, `spectra` -- errors with autocorrelation, two-point functions and their modes;
+* `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
+* `spectra` -- two-point functions of data and their modes;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
 
 Modules are loaded when they are first used, so that importing `physml` costs little more than
@@ -27,6 +28,7 @@ _MODULES = (
     "exercises",
     "flipbook",
     "lattice",
+    "observables",
     "plotting",
     "rbm",
     "sampling",

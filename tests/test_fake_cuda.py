@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from physml import observables
 from physml.errors import check_finite
 from physml.lattice import Lattice
 from physml.statistics import autocorrelation, function_of_means, jackknife, mean, split_rhat
@@ -70,6 +71,10 @@ def chains(device: torch.device) -> torch.Tensor:
     return torch.randn(3, 40, device=device)
 
 
+def fields(device: torch.device) -> torch.Tensor:
+    return torch.randn(3, *LATTICE.shape, device=device)
+
+
 def positive(device: torch.device) -> torch.Tensor:
     return torch.rand(3, 40, 2, device=device) + 1
 
@@ -93,6 +98,20 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.autocorrelation in blocks": lambda d: autocorrelation(chains(d), 5),
     "statistics.autocorrelation of observables": lambda d: autocorrelation(positive(d), 5),
     "errors.check_finite": lambda d: check_finite("x", chains(d)),
+    "observables.measure": lambda d: observables.measure(fields(d), LATTICE),
+    "observables.magnetisation": lambda d: observables.magnetisation(fields(d), LATTICE),
+    "observables.field_moment": lambda d: observables.field_moment(fields(d), LATTICE, 4),
+    "observables.hopping": lambda d: observables.hopping(fields(d), LATTICE),
+    "observables.action_density": lambda d: observables.action_density(
+        observables.measure(fields(d), LATTICE), 0.2, 0.02
+    ),
+    "observables.structure_factor": lambda d: observables.structure_factor(fields(d), LATTICE)
+    * observables.rfft_multiplicity(LATTICE, d),
+    "observables.rfft_momenta": lambda d: observables.rfft_momenta(LATTICE, torch.float32, d),
+    "observables.two_point": lambda d: observables.two_point(fields(d), LATTICE),
+    "observables.time_slice_correlator": lambda d: observables.time_slice_correlator(
+        fields(d), LATTICE, 1
+    ),
 }
 READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.mean": lambda d: mean(chains(d)),
@@ -103,6 +122,9 @@ READING_CASES: dict[str, Callable[[torch.device], object]] = {
 }
 REAL_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.function_of_means": lambda d: function_of_means(lambda m: m[0] / m[1], positive(d)),
+    "observables.summary": lambda d: observables.summary(
+        observables.measure(torch.randn(3, 40, *LATTICE.shape, device=d), LATTICE), LATTICE
+    ),
 }
 
 

@@ -1,9 +1,7 @@
-r"""What is known in closed form: the other half of every comparison in the book.
+r"""The scalar-field restricted Boltzmann machine, mode by mode.
 
-Conventions. A Gaussian field has the density :math:`p(\phi)\propto e^{-\frac12\phi^TK\phi}`; the
-eigenvalues of its kernel :math:`K` are called :math:`\kappa` when they are the target's and
-:math:`\lambda` when a model learned them. A restricted Boltzmann machine with mass :math:`\mu^2`
-and hidden width :math:`\sigma` has :math:`K=\mu^2 1-\sigma^2WW^T`, hence
+The target's kernel has the eigenvalues :math:`\kappa`, the model's :math:`\lambda`. A machine with
+mass :math:`\mu^2` and hidden width :math:`\sigma` has :math:`K=\mu^2 1-\sigma^2WW^T`, hence
 :math:`\lambda_\alpha=\mu^2-\sigma^2\xi_\alpha^2` with the singular values :math:`\xi` of `W`.
 """
 
@@ -13,41 +11,15 @@ import math
 
 import torch
 
-from .errors import check_finite, check_positive, check_positive_int
+from ..errors import check_finite, check_positive
 
 __all__ = [
-    "chain_spectrum",
-    "gaussian_kl",
-    "marchenko_pastur",
-    "marchenko_pastur_edges",
     "rbm_gibbs_correlation",
     "rbm_kl_gap",
     "rbm_mass_plateau",
     "rbm_mode_flow",
     "rbm_step_bound",
 ]
-
-
-def chain_spectrum(sites: int, mass2: float) -> torch.Tensor:
-    r"""Return the sorted eigenvalues of the free field on a periodic chain, shape ``(sites,)``.
-
-    :math:`\kappa_k = m^2 + 2 - 2\cos(2\pi k/N)`, by Fourier transformation of
-    :math:`K=m^2-\Delta`; all but the lowest (and, for even `N`, the highest) come in pairs.
-    """
-    sites = check_positive_int("sites", sites)
-    k = 2 * math.pi * torch.arange(sites, dtype=torch.float64) / sites
-    return (check_positive("mass2", mass2) + 2 - 2 * torch.cos(k)).sort().values
-
-
-def gaussian_kl(covariance: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    r"""Return KL(target || model) in nats for centred Gaussians, shape ``()``.
-
-    :math:`\frac12[\operatorname{tr}(KC) - N - \ln\det(KC)]` with the target's covariance `C`
-    and the model's kernel `K`, both ``(n, n)`` and positive definite.
-    """
-    n = covariance.shape[0]
-    log_det = torch.logdet(kernel) + torch.logdet(covariance)
-    return 0.5 * ((kernel * covariance).sum() - n - log_det)
 
 
 def rbm_kl_gap(kappa: torch.Tensor, mu2: float, n_hidden: int | None = None) -> float:
@@ -148,25 +120,3 @@ def rbm_mode_flow(
             y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         out.append(y.exp())
     return torch.stack(out)
-
-
-def marchenko_pastur_edges(ratio: float, variance: float = 1.0) -> tuple[float, float]:
-    r"""Return the edges :math:`s^2(1\mp\sqrt q)^2` of the Marchenko-Pastur spectrum.
-
-    It is the spectrum of :math:`X^TX/n` for an `n` by `p` matrix of independent entries of the
-    given variance, with `ratio` :math:`q=p/n` held fixed (Marchenko and Pastur, Math. USSR Sb. 1
-    (1967) 457).
-    """
-    ratio, variance = check_positive("ratio", ratio), check_positive("variance", variance)
-    return variance * (1 - math.sqrt(ratio)) ** 2, variance * (1 + math.sqrt(ratio)) ** 2
-
-
-def marchenko_pastur(x: torch.Tensor, ratio: float, variance: float = 1.0) -> torch.Tensor:
-    r"""Return the Marchenko-Pastur density at `x`, same shape.
-
-    :math:`\rho(x)=\sqrt{(x_+-x)(x-x_-)}/(2\pi q s^2 x)` between the edges, zero outside; for
-    :math:`q>1` an atom of weight :math:`1-1/q` at zero comes on top.
-    """
-    low, high = marchenko_pastur_edges(ratio, variance)
-    inside = ((high - x) * (x - low)).clamp(min=0).sqrt()
-    return torch.where(inside > 0, inside / (2 * math.pi * ratio * variance * x), inside)

@@ -1,7 +1,8 @@
 r"""One driver for all samplers: burn-in, thinning, tuning, processes, checkpoint and resume.
 
 A sampler is a frozen dataclass with ``init(phi) -> state`` and the pure
-``step(state, generator) -> (state, info)``; if it has a ``with_step_size`` its step can be tuned.
+``step(state, generator) -> (state, info)``; if it has a ``with_step_size`` its step can be tuned,
+and an ``unadjusted`` variant begins the burn-in.
 
 Chains are cut into blocks that fit into a core's cache, and each block runs alone with a random
 stream of its own, so the results depend on the seed, and not on how many processes share the work.
@@ -200,7 +201,8 @@ def sample(
     generator
         Seeds the streams of the blocks; it is moved on by a few numbers, whatever the length.
     burn_in
-        Steps before the first measurement, not recorded.
+        Steps before the first measurement, not recorded. In their first quarter there is no accept
+        step: far from equilibrium it would refuse every move of a large lattice.
     thin
         Steps from one measurement to the next.
     tune
@@ -209,7 +211,7 @@ def sample(
         the logarithms before.
     observe
         Returns named numbers ``(chains,)`` of fields ``(chains, *shape)``; by default those of
-        `physml.observables.measure`.
+        `physml.observables.measure`, or ``phi`` and ``phi2`` of a field without directions.
     keep_fields
         Whether to return all measured fields.
     processes
@@ -227,6 +229,11 @@ def sample(
         If a chain ends in a field that is not finite.
     CheckpointError
         If the checkpoint cannot be read, or belongs to another run.
+
+    Warns
+    -----
+    EquilibrationWarning
+        If a chain accepted nothing at all while others did: it hangs where its step is unstable.
     """
     if phi.ndim < 1 or not phi.is_floating_point():
         raise ShapeError("phi must be a floating point tensor of shape (chains, *lattice.shape)")
@@ -245,8 +252,8 @@ def sample(
                              f"not {burn_in}")
     if processes is None:
         processes = torch.get_num_threads()
-    run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe or measure, keep_fields,
-                  generator)
+    run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe or _observe,
+                  keep_fields, generator)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         run.load(path)
@@ -312,20 +319,22 @@ class _Runner:
     def round(self, run: Callable) -> int:
         """Advance all blocks by some steps, and return their number."""
         if self.at.burnt < self.burn_in:
-            n = min(self.burn_in - self.at.burnt, _TUNE_EVERY if self.tune else self.chunk(1))
-            jobs = [(block, self.at.step_size, 0, n, False) for block in self.blocks]
+            far = self.at.burnt < self.burn_in // 4
+            left = (self.burn_in // 4 if far else self.burn_in) - self.at.burnt
+            n = min(left, _TUNE_EVERY if self.tune else self.chunk(1))
+            jobs = [(block, self.at.step_size, far, 0, n, False) for block in self.blocks]
             shares = []
             for i, (block, _, _, share) in enumerate(run(jobs)):
                 self.blocks[i] = block
                 shares.append(share * _count(block.chains))
             self.at.burnt += n
-            if self.tune:
+            if self.tune and not far:
                 self.adapt(sum(shares) / len(self.start))
             return n
         first, n = self.at.measured, min(self.measurements - self.at.measured,
                                          self.chunk(self.thin))
         keep = self.fields is not None
-        jobs = [(block, self.at.step_size, n, self.thin, keep) for block in self.blocks]
+        jobs = [(block, self.at.step_size, False, n, self.thin, keep) for block in self.blocks]
         for i, (block, series, fields, _) in enumerate(run(jobs)):
             self.blocks[i] = block
             for name, values in series.items():
@@ -353,7 +362,7 @@ class _Runner:
                 self.log_steps = []
         else:
             self.at.tuned += 1
-            self.at.step_size *= math.exp(1.5 * (acceptance - self.tune) / self.at.tuned**0.6)
+            self.at.step_size *= math.exp(3 * (acceptance - self.tune) / self.at.tuned**0.6)
             self.log_steps.append(math.log(self.at.step_size))
         self.sampler = self.sampler.with_step_size(self.at.step_size)
         self.at.step_size = self.sampler.step_size  # it may have a largest one
@@ -364,6 +373,14 @@ class _Runner:
                 f"the fields of {self.sampler} are not finite after "
                 f"{self.burn_in + self.at.measured * self.thin} steps: lower step_size"
             )
+        if "acceptance" in self.series:
+            share = self.series["acceptance"].mean(1)
+            stuck = int((share == 0).sum())
+            usual = float(share.sum()) / max(1, len(share) - stuck) or 1.0
+            if stuck and usual * self.measurements * self.thin > 50:
+                warnings.warn(f"{stuck} of {len(share)} chains accepted nothing: they hang where "
+                              "the step is unstable; lower step_size or start closer to "
+                              "equilibrium", EquilibrationWarning, stacklevel=4)
 
     def result(self) -> Run:
         phi = torch.cat([b.state[0] for b in self.blocks]).contiguous()
@@ -444,7 +461,7 @@ def _advance(sampler, observe, block: _Block, measurements: int, thin: int, keep
                 totals[name] = totals.get(name, 0) + value / thin
         shares.append(totals.get("acceptance"))
         if measurements:
-            found = observe(state[0])
+            found = observe(state[0].contiguous())
             clash = set(found) & {"acceptance", "delta_h", "exp_minus_delta_h"}
             if clash:
                 raise ValueError(f"observe must not use the names {sorted(clash)}")
@@ -456,6 +473,12 @@ def _advance(sampler, observe, block: _Block, measurements: int, thin: int, keep
     share = math.nan if None in shares else float(torch.stack(shares).mean())
     moved = _Block(block.chains, state, generator.get_state())
     return moved, series, torch.stack(fields, 1) if fields else None, share
+
+
+def _observe(phi: Tensor) -> dict[str, Tensor]:
+    if phi.ndim == 1:
+        return {"phi": phi, "phi2": phi * phi}
+    return measure(phi, Lattice(tuple(phi.shape[1:])))._asdict()
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -477,8 +500,8 @@ def _pool(processes: int, sampler, observe, device) -> Iterator[Callable]:
     """Yield a function that advances blocks, in forked processes if there is more than one."""
 
     def here(jobs: list) -> Iterator[tuple]:
-        for block, step_size, *rest in jobs:
-            yield _advance(_stepped(sampler, step_size), observe, block, *rest)
+        for block, step_size, far, *rest in jobs:
+            yield _advance(_stepped(sampler, step_size, far), observe, block, *rest)
 
     # macOS can fork, but its own libraries do not survive it
     if processes < 2 or sys.platform != "linux":
@@ -511,15 +534,16 @@ def _inherit(sampler, observe) -> None:
 
 
 def _work(job: tuple) -> tuple:
-    block, step_size, *rest = job
+    block, step_size, far, *rest = job
     sampler, observe = _INHERITED
-    return _pack(_advance(_stepped(sampler, step_size), observe, _unpack(block), *rest))
+    return _pack(_advance(_stepped(sampler, step_size, far), observe, _unpack(block), *rest))
 
 
-def _stepped(sampler, step_size: float):
-    if not hasattr(sampler, "with_step_size") or sampler.step_size == step_size:
-        return sampler
-    return sampler.with_step_size(step_size)
+def _stepped(sampler, step_size: float, far: bool):
+    """Return the sampler as it is at this point of the run."""
+    if hasattr(sampler, "with_step_size") and sampler.step_size != step_size:
+        sampler = sampler.with_step_size(step_size)
+    return sampler.unadjusted() if far and hasattr(sampler, "unadjusted") else sampler
 
 
 def _pack(item):

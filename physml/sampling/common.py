@@ -49,6 +49,19 @@ def uniform(chains: int, like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(chains, dtype=like.dtype, device=like.device, generator=generator)
 
 
+def accepted(
+    delta_h: Tensor, phi: Tensor, adjusted: bool, generator: torch.Generator
+) -> Tensor:
+    r"""Return which chains take their proposal, ``(chains,)``.
+
+    A trajectory that diverged has an infinite or undefined `delta_h` and is rejected. Without the
+    accept step all are taken that raise the energy by less than 1 a site (or 30): a field that
+    relaxes does so, one that runs away does not.
+    """
+    draw = uniform(len(delta_h), delta_h, generator)
+    return draw < torch.exp(-delta_h) if adjusted else delta_h < max(30, phi[0].numel())
+
+
 def per_chain(values: Tensor, phi: Tensor) -> Tensor:
     """Return `values` ``(chains,)`` with axes of length 1 added, to broadcast against `phi`."""
     return values.reshape(-1, *[1] * (phi.ndim - 1))

@@ -5,6 +5,10 @@ Momenta :math:`\pi` are drawn from :math:`e^{-\frac12\pi M^{-1}\pi}`, the pair
 :math:`H=\frac12\pi M^{-1}\pi+S[\phi]` by a reversible, area-preserving integrator, and the end is
 accepted with the probability :math:`\min(1,e^{-\Delta H})` (S. Duane et al., Phys. Lett. B 195
 (1987) 216). In equilibrium :math:`\langle e^{-\Delta H}\rangle=1` for any step size.
+
+A free mode of frequency :math:`\omega` turns by :math:`\omega` times the length of the trajectory;
+where that is near a multiple of :math:`\pi` it comes back to where it was, and forgets nothing
+(P. B. Mackenzie, Phys. Lett. B 226 (1989) 369). Choose the length with that in mind.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from torch import Tensor
 
 from ..actions import LocalAction, lattice_sum
 from ..errors import check_positive
-from .common import FourierKernel, Info, noise_like, per_chain, uniform
+from .common import FourierKernel, Info, accepted, noise_like, per_chain
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
 
@@ -56,6 +60,9 @@ class HMC:
         ``"leapfrog"`` or ``"minimum-norm"``.
     kernel
         The mass `M` of the momenta, for Fourier acceleration; 1 by default.
+    adjusted
+        Whether there is an accept step. Without one every trajectory that does not run away is
+        taken, and the law is off by the square of the step.
     """
 
     action: LocalAction
@@ -63,6 +70,7 @@ class HMC:
     length: float = 1.0
     integrator: str = "leapfrog"
     kernel: FourierKernel | None = None
+    adjusted: bool = True
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
@@ -86,6 +94,13 @@ class HMC:
         """Return the same sampler with another `step_size`, at most `length`."""
         return replace(self, step_size=min(step_size, self.length))
 
+    def unadjusted(self) -> HMC:
+        r"""Return the same sampler without its accept step, to bring fields near equilibrium.
+
+        Far from there :math:`\Delta H` is of the order of the volume, and all would be rejected.
+        """
+        return replace(self, adjusted=False)
+
     def init(self, phi: Tensor) -> HMCState:
         """Return the state that starts from `phi`."""
         return HMCState(phi, self.action(phi))
@@ -98,8 +113,7 @@ class HMC:
         phi, momentum = self.integrate(state.phi, momentum)
         action = self.action(phi)
         delta_h = action - state.action + self.kinetic(momentum) - kinetic
-        # a trajectory that diverged has a NaN here, and is rejected
-        accept = uniform(len(phi), delta_h, generator) < torch.exp(-delta_h)
+        accept = accepted(delta_h, phi, self.adjusted, generator)
         phi = torch.where(per_chain(accept, phi), phi, state.phi)
         action = torch.where(accept, action, state.action)
         return HMCState(phi, action), Info(accept.to(action.dtype), delta_h)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..actions import LocalAction, lattice_sum
 from ..errors import check_positive
-from .common import FourierKernel, Info, noise_like, per_chain, uniform
+from .common import FourierKernel, Info, accepted, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
 
@@ -128,10 +128,13 @@ class MALA:
         The action to sample.
     step_size
         The step :math:`\epsilon` of fictitious time.
+    adjusted
+        Whether there is an accept step; without one it is Euler's scheme.
     """
 
     action: LocalAction
     step_size: float
+    adjusted: bool = True
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
@@ -141,6 +144,10 @@ class MALA:
     def with_step_size(self, step_size: float) -> MALA:
         """Return the same sampler with another `step_size`."""
         return replace(self, step_size=step_size)
+
+    def unadjusted(self) -> MALA:
+        """Return the same sampler without its accept step, to bring fields near equilibrium."""
+        return replace(self, adjusted=False)
 
     def init(self, phi: Tensor) -> MALAState:
         """Return the state that starts from `phi`."""
@@ -155,7 +162,7 @@ class MALA:
         # the way back would need this noise: phi - phi' - eps F' in units of sqrt(2 eps)
         back = noise.add(state.force + force, alpha=math.sqrt(0.5 * eps))
         delta_h = action - state.action + 0.5 * (lattice_sum(back**2) - lattice_sum(noise**2))
-        accept = uniform(len(phi), delta_h, generator) < torch.exp(-delta_h)
+        accept = accepted(delta_h, phi, self.adjusted, generator)
         mask = per_chain(accept, phi)
         new = MALAState(torch.where(mask, phi, state.phi),
                         torch.where(accept, action, state.action),

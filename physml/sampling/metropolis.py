@@ -65,7 +65,7 @@ class Metropolis:
             delta = self.action.site_action(proposal, field) - self.action.site_action(phi, field)
             accept = (u[1] < torch.exp(-delta)) & colour
             phi = torch.where(accept, proposal, phi)
-            share = share + accept.flatten(1).sum(1)
+            share = share + accept.reshape(len(phi), -1).sum(1)
         return State(phi), Info(share / max(1, phi[0].numel()))
 
 
@@ -216,6 +216,11 @@ class Sequence:
     def with_step_size(self, step_size: float) -> Sequence:
         """Return the same sequence with another `step_size` of the first sampler."""
         first = self.samplers[0].with_step_size(step_size)
+        return replace(self, samplers=(first, *self.samplers[1:]))
+
+    def unadjusted(self) -> Sequence:
+        """Return the same sequence without the accept step of the first sampler."""
+        first = getattr(self.samplers[0], "unadjusted", lambda: self.samplers[0])()
         return replace(self, samplers=(first, *self.samplers[1:]))
 
     def init(self, phi: Tensor) -> State:

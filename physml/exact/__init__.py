@@ -3,7 +3,8 @@ r"""What is known exactly: the other half of every comparison in the book.
 * `free` -- free fields in any dimension, Gaussians;
 * `rbm`, `random_matrices` -- the scalar-field RBM mode by mode, Marchenko-Pastur;
 * `zero_dim`, `phi4` -- field theories of one degree of freedom, also with noise on top;
-* `langevin`, `fokker_planck` -- step-size errors, and relaxation in Langevin time.
+* `langevin`, `fokker_planck` -- step-size errors, and relaxation in Langevin time;
+* `ring`, `ising` -- phi^4 on a ring by transfer matrix, the two-dimensional Ising model.
 
 All names are found here: ``exact.chain_spectrum``. A Gaussian field has the density
 :math:`p(\phi)\propto e^{-\frac12\phi^TK\phi}` with kernel `K`. Results are computed in float64.
@@ -25,6 +26,16 @@ from .free import (
     free_propagator,
     gaussian_kl,
     hopping_spectrum,
+)
+from .ising import (
+    ISING_BETA_C,
+    ISING_BINDER,
+    PHI4_CRITICAL,
+    CriticalPoint,
+    IsingState,
+    ising_enumeration,
+    ising_finite,
+    ising_infinite,
 )
 from .langevin import (
     euler_bias,
@@ -58,6 +69,10 @@ from .rbm import (
     rbm_mode_flow,
     rbm_step_bound,
 )
+from .ring import (
+    Phi4Ring,
+    phi4_ring,
+)
 from .zero_dim import (
     Quadrature,
     cumulants_from_moments,
@@ -66,7 +81,13 @@ from .zero_dim import (
 )
 
 __all__ = [
+    "ISING_BETA_C",
+    "ISING_BINDER",
+    "PHI4_CRITICAL",
+    "CriticalPoint",
     "FokkerPlanck",
+    "IsingState",
+    "Phi4Ring",
     "Quadrature",
     "chain_spectrum",
     "cumulants_from_moments",
@@ -86,6 +107,9 @@ __all__ = [
     "free_propagator",
     "gaussian_kl",
     "hopping_spectrum",
+    "ising_enumeration",
+    "ising_finite",
+    "ising_infinite",
     "langevin_transient",
     "leimkuhler_matthews_correlation",
     "leimkuhler_matthews_tau_int",
@@ -98,6 +122,7 @@ __all__ = [
     "phi4_log_z",
     "phi4_moments",
     "phi4_quadrature",
+    "phi4_ring",
     "phi4_z",
     "quadrature",
     "rbm_gibbs_correlation",

@@ -3,10 +3,10 @@
 The modules, from the ground up; imports only point down this list:
 
 * `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
-* `actions`, `exact` -- actions and forces, what is known in closed form;
-* `rbm` -- the scalar-field restricted Boltzmann machine;
 * `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
-* `spectra` -- two-point functions of data and their modes;
+* `actions`, `exact` -- actions and forces, what is known in closed form;
+* `sampling`, `ensembles` -- Langevin, HMC, Metropolis and clusters; configurations made by them;
+* `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
 
 Modules are loaded when they are first used, so that importing `physml` costs little more than
@@ -23,6 +23,7 @@ _MODULES = (
     "actions",
     "datasets",
     "device",
+    "ensembles",
     "errors",
     "exact",
     "exercises",

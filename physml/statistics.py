@@ -574,7 +574,7 @@ def _gamma(deviations: torch.Tensor, max_lag: int) -> torch.Tensor:
     chains, time = deviations.shape
     length = _smooth(max_lag + 1)
     # a CPU is fastest on what fits its cache, an accelerator on large pieces
-    step = max(1, (1 << (17 if deviations.device.type == "cpu" else 24)) // length)
+    step = max(1, (1 << (16 if deviations.device.type == "cpu" else 24)) // length)
     power = 0
     if time <= length:  # one block for each chain, and nothing after it
         for rows in deviations.split(step):
@@ -582,15 +582,17 @@ def _gamma(deviations: torch.Tensor, max_lag: int) -> torch.Tensor:
             power = power + parts.square().sum((0, -1))
     else:
         blocks = -(-time // length) + 1
-        padded = deviations.new_zeros(chains, blocks * length)
-        padded[:, :time] = deviations
-        padded = padded.view(-1, length)
-        sign = torch.ones(length + 1, dtype=padded.dtype, device=padded.device)
+        sign = torch.ones(length + 1, dtype=deviations.dtype.to_complex(), device=deviations.device)
         sign[1::2] = -1
-        for start in range(0, len(padded) - 1, step):
-            transform = torch.fft.rfft(padded[start : start + step + 1], n=2 * length)
-            one, two = transform[:-1], transform[1:]
-            power = power + (one.conj() * (one + sign * two)).sum(0)
+        for rows in deviations.split(max(1, step // blocks)):
+            for start in range(0, blocks - 1, step):
+                piece = rows[:, start * length : (start + step + 1) * length]
+                count = min(step + 1, blocks - start)
+                piece = torch.nn.functional.pad(piece, (0, count * length - piece.shape[-1]))
+                piece = piece.view(-1, count, length)
+                transform = torch.fft.rfft(piece, n=2 * length)
+                one, two = transform[:, :-1], transform[:, 1:]
+                power = power + (one.conj() * torch.addcmul(one, sign, two)).sum((0, 1))
     sums = torch.fft.irfft(power, n=2 * length)[: max_lag + 1]
     pairs = chains * (time - torch.arange(max_lag + 1, device=deviations.device))
     return sums / pairs

@@ -166,6 +166,19 @@ def test_autocorrelation_is_the_direct_sum(shape, lags):
         np.testing.assert_allclose(rho, np.array(direct) / direct[0], atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("shape", "max_lag"),
+    [((1, 200_003), 5), ((3, 70_001), 100), ((300, 1024), 511), ((64, 400), 9)],
+)
+def test_autocorrelation_of_series_that_are_cut_into_pieces(shape, max_lag):
+    x = np.random.default_rng(4).standard_normal(shape)
+    got = autocorrelation(torch.from_numpy(x), max_lag, normalised=False)
+    d, time = x - x.mean(), shape[-1]
+    for t in (0, 1, max_lag // 2, max_lag):
+        direct = (d[:, : time - t] * d[:, t:]).sum() / (len(d) * (time - t))
+        assert float(got[t]) == pytest.approx(direct, abs=1e-12)
+
+
 def test_autocorrelation_of_everything_by_default_and_by_observable():
     x = torch.stack([ar1(0.3, 500, 4, seed=1), ar1(0.8, 500, 4, seed=2)], dim=-1)
     both = autocorrelation(x)

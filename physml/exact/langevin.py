@@ -8,7 +8,7 @@ discretisations with step :math:`\epsilon`, both with :math:`\rho=1-\epsilon K`:
 * Euler: :math:`\phi'=\phi-\epsilon S'(\phi)+\sqrt{2\epsilon}\,\xi`;
 * Leimkuhler-Matthews: :math:`\phi_{n+1}=\phi_n-\epsilon S'(\phi_n)
   +\sqrt{\epsilon/2}\,(\xi_n+\xi_{n+1})` (B. Leimkuhler and C. Matthews, Appl. Math. Res. Express
-  2013, 34, eq. 1.2 in the high-friction limit).
+  2013, 34).
 
 Integrated autocorrelation times are :math:`\tau_{\rm int}=\frac12+\sum_{t\ge1}\rho(t)` in steps.
 """

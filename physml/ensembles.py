@@ -26,7 +26,8 @@ from .lattice import Lattice
 __all__ = ["Ensemble", "phi4_ensemble"]
 
 _CHAINS = 256
-_PILOT = 200  # steps from which the autocorrelation time is estimated
+_BURN_IN = 100  # steps in which the sampler is tuned
+_PILOT = 100  # steps from which the autocorrelation time is estimated
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,10 +94,10 @@ def phi4_ensemble(
 ) -> Ensemble:
     r"""Return `n` equilibrated, decorrelated configurations of :math:`\phi^4` theory.
 
-    HMC (trajectories of length 2, tuned to 85 % acceptance), each followed by a cluster update of
-    the signs, or by a global flip where :math:`\kappa<0`. Half of the chains start hot, half cold;
+    HMC (trajectories of length 4 to 8, tuned to 85 % acceptance), each followed by a cluster update
+    of the signs, or by a global flip where :math:`\kappa<0`. Half of the chains start hot, half cold;
     they burn in for at least 200 steps and 20 autocorrelation times, and a configuration is kept
-    every three.
+    every three autocorrelation times.
 
     Parameters
     ----------
@@ -142,10 +143,10 @@ def _generate(action, lattice, n, seed, processes, progress) -> Ensemble:
     g = generator(seed)
     chains = min(_CHAINS, 2 * math.ceil(n / 2))
     flip = sampling.SwendsenWang if action.kappa >= 0 else sampling.GlobalFlip
-    sampler = sampling.Sequence((sampling.HMC(action, 0.2, length=2.0), flip(action)))
+    sampler = sampling.Sequence((sampling.HMC(action, 0.2, length=6.0, spread=0.3), flip(action)))
     phi = sampling.start(action, lattice, chains, generator=g)
     options = {"generator": g, "processes": processes, "progress": progress}
-    pilot = sampling.sample(sampler, phi, _PILOT, burn_in=200, tune=0.85, label="pilot", **options)
+    pilot = sampling.sample(sampler, phi, _PILOT, burn_in=_BURN_IN, tune=0.85, label="pilot", **options)
     with warnings.catch_warnings():  # a pilot is short; the factors 20 and 3 are generous
         warnings.simplefilter("ignore", statistics.ShortChainWarning)
         tau = max(statistics.mean(x).tau_int for x in _watched(pilot.series).values())
@@ -155,11 +156,11 @@ def _generate(action, lattice, n, seed, processes, progress) -> Ensemble:
     run = sampling.sample(pilot.sampler, pilot.phi, rows, burn_in=burn_in, thin=thin,
                           keep_fields=True, label="configurations", **options)
     fields = run.fields.transpose(0, 1).reshape(-1, *lattice.shape)[:n].contiguous()
-    # chains are compared in the longer of the two series: both start after the burn-in of 200
+    # chains are compared in the longer of the two series
     watched = run.series if rows >= 4 else pilot.series
     agree = sampling.equilibration(_watched(watched), warn=False)
-    return Ensemble(fields, action, lattice, seed, chains, 200 + _PILOT + burn_in, thin,
-                    round(tau, 3), agree.rhat, agree.z)
+    return Ensemble(fields, action, lattice, seed, chains, _BURN_IN + _PILOT + burn_in,
+                    thin, round(tau, 3), agree.rhat, agree.z)
 
 
 def _watched(series: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -145,6 +146,21 @@ def test_acceptance_follows_from_delta_h():
     found = run(sampling.HMC(Phi4(0.2, 0.1), 0.25), Lattice((16, 16)), n=200)
     predicted = math.erfc(0.5 * math.sqrt(found.mean("delta_h").value))
     assert found.acceptance == pytest.approx(predicted, abs=0.01)
+
+
+def test_random_lengths_cure_the_mode_that_turns_by_pi():
+    lattice, action = Lattice((4, 4)), FreeField(1.0, 2)
+    tau = {}
+    for spread in (0.0, 0.3):
+        found = run(sampling.HMC(action, 0.2, math.pi / 3, spread=spread), lattice, n=500, thin=1,
+                    observe=lambda phi: {"mode": torch.fft.fft2(phi)[:, 2, 2].abs() ** 2 / 16},
+                    burn_in=1000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", statistics.ShortChainWarning)  # it is the point
+            mode = found.mean("mode")
+        tau[spread] = mode.tau_int
+        assert spread == 0 or abs(z(mode, 1 / 9)) < 3.5
+    assert tau[0.3] < 3 < 20 < tau[0.0]
 
 
 def test_fourier_acceleration_samples_the_same_and_faster():

@@ -8,7 +8,7 @@ accepted with the probability :math:`\min(1,e^{-\Delta H})` (S. Duane et al., Ph
 
 A free mode of frequency :math:`\omega` turns by :math:`\omega` times the length of the trajectory;
 where that is near a multiple of :math:`\pi` it comes back to where it was, and forgets nothing
-(P. B. Mackenzie, Phys. Lett. B 226 (1989) 369). Choose the length with that in mind.
+(P. B. Mackenzie, Phys. Lett. B 226 (1989) 369). Draw the lengths at random there, with `spread`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..actions import LocalAction, lattice_sum
 from ..errors import check_positive
-from .common import FourierKernel, Info, accepted, noise_like, per_chain
+from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
 
@@ -60,6 +60,8 @@ class HMC:
         ``"leapfrog"`` or ``"minimum-norm"``.
     kernel
         The mass `M` of the momenta, for Fourier acceleration; 1 by default.
+    spread
+        Lengths are drawn anew for each trajectory, uniform within this fraction of `length`.
     adjusted
         Whether there is an accept step. Without one every trajectory that does not run away is
         taken, and the law is off by the square of the step.
@@ -70,11 +72,14 @@ class HMC:
     length: float = 1.0
     integrator: str = "leapfrog"
     kernel: FourierKernel | None = None
+    spread: float = 0.0
     adjusted: bool = True
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
         check_positive("length", self.length)
+        if not 0 <= self.spread < 1:
+            raise ValueError(f"spread must be at least 0 and less than 1, not {self.spread}")
         if self.integrator not in INTEGRATORS:
             raise ValueError(
                 f"integrator={self.integrator!r} is not known; there are {sorted(INTEGRATORS)}"
@@ -110,13 +115,19 @@ class HMC:
         noise = noise_like(state.phi, generator)
         momentum = noise if self.kernel is None else self.kernel.apply(noise, 0.5)
         kinetic = 0.5 * lattice_sum(noise * noise)
-        phi, momentum = self.integrate(state.phi, momentum)
+        phi, momentum = self._drawn(noise, generator).integrate(state.phi, momentum)
         action = self.action(phi)
         delta_h = action - state.action + self.kinetic(momentum) - kinetic
         accept = accepted(delta_h, phi, self.adjusted, generator)
         phi = torch.where(per_chain(accept, phi), phi, state.phi)
         action = torch.where(accept, action, state.action)
         return HMCState(phi, action), Info(accept.to(action.dtype), delta_h)
+
+    def _drawn(self, like: Tensor, generator: torch.Generator) -> HMC:
+        if not self.spread:
+            return self
+        shift = 2 * float(uniform(1, like, generator)) - 1
+        return replace(self, length=self.length * (1 + self.spread * shift))
 
     def kinetic(self, momentum: Tensor) -> Tensor:
         r"""Return :math:`\frac12\pi M^{-1}\pi`, shape ``(chains,)``."""

@@ -94,9 +94,9 @@ def phi4_ensemble(
 ) -> Ensemble:
     r"""Return `n` equilibrated, decorrelated configurations of :math:`\phi^4` theory.
 
-    HMC (trajectories of length 4 to 8, tuned to 85 % acceptance), each followed by a cluster update
-    of the signs, or by a global flip where :math:`\kappa<0`. Half of the chains start hot, half cold;
-    they burn in for at least 200 steps and 20 autocorrelation times, and a configuration is kept
+    HMC (trajectories of length 4 to 8, tuned to 85 % acceptance), each followed by a cluster
+    update of the signs, or by a global flip where :math:`\kappa<0`. Half of the chains start hot,
+    half cold; they burn in for 200 steps and 20 autocorrelation times, and a configuration is kept
     every three autocorrelation times.
 
     Parameters
@@ -146,7 +146,8 @@ def _generate(action, lattice, n, seed, processes, progress) -> Ensemble:
     sampler = sampling.Sequence((sampling.HMC(action, 0.2, length=6.0, spread=0.3), flip(action)))
     phi = sampling.start(action, lattice, chains, generator=g)
     options = {"generator": g, "processes": processes, "progress": progress}
-    pilot = sampling.sample(sampler, phi, _PILOT, burn_in=_BURN_IN, tune=0.85, label="pilot", **options)
+    pilot = sampling.sample(sampler, phi, _PILOT, burn_in=_BURN_IN, tune=0.85, label="pilot",
+                            **options)
     with warnings.catch_warnings():  # a pilot is short; the factors 20 and 3 are generous
         warnings.simplefilter("ignore", statistics.ShortChainWarning)
         tau = max(statistics.mean(x).tau_int for x in _watched(pilot.series).values())

@@ -160,7 +160,8 @@ def test_random_lengths_cure_the_mode_that_turns_by_pi():
             mode = found.mean("mode")
         tau[spread] = mode.tau_int
         assert spread == 0 or abs(z(mode, 1 / 9)) < 3.5
-    assert tau[0.3] < 3 < 20 < tau[0.0]
+    # the correlation of phi_k^2 is <cos^2(omega t)> = 0.75 over these lengths: tau_int = 3.5
+    assert 2.5 < tau[0.3] < 6 and tau[0.0] > 20
 
 
 def test_fourier_acceleration_samples_the_same_and_faster():

@@ -4,6 +4,8 @@ The modules, from the ground up; imports only point down this list:
 
 * `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
+* `graphs` -- Markov random fields, cliques and their potentials;
+* `gibbs` -- block Gibbs sampling on a checkerboard;
 * `rbm` -- the scalar-field restricted Boltzmann machine;
 * `statistics`, `spectra` -- errors with autocorrelation, two-point functions and their modes;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
@@ -26,6 +28,8 @@ _MODULES = (
     "exact",
     "exercises",
     "flipbook",
+    "gibbs",
+    "graphs",
     "lattice",
     "plotting",
     "rbm",

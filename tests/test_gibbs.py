@@ -21,7 +21,10 @@ CASES = [
     (-2.0, 0.0, 1.0),
     (0.3, -3.0, 2.0),
     (25.0, 1.0, 0.5),
-    (-4.0, -19.0, 10.0),
+    (-4.0, -19.0, 10.0),  # two humps in the proposals
+    (0.01, -199.0, 100.0),
+    (6.5, -19.0, 10.0),
+    (20.0, -19.0, 10.0),  # too strong a field for two humps
     (0.0, 1.0, 1e-40),
 ]
 
@@ -48,7 +51,7 @@ def test_draws_follow_the_density(h, a, b, dtype):
 
 
 def test_moments_of_all_cases_at_once():
-    """Site by site couplings, as on an inhomogeneous lattice; chi2 of 14 moments."""
+    """Site by site couplings, as on an inhomogeneous lattice; chi2 of 20 moments."""
     n = 50_000
     h, a, b = (torch.tensor(v, dtype=torch.float64) for v in zip(*CASES, strict=True))
     phi, _ = quartic_normal(h.expand(n, -1), a, b, generator(12))
@@ -61,7 +64,7 @@ def test_moments_of_all_cases_at_once():
             mean, square = float((p * GRID**k).sum()), float((p * GRID ** (2 * k)).sum())
             error = math.sqrt((square - mean**2) / n)
             chi2 += ((float((phi[:, i] ** k).mean()) - mean) / error) ** 2
-    assert chi2 < 14 + 4 * math.sqrt(28)
+    assert chi2 < 20 + 4 * math.sqrt(40)
 
 
 def test_acceptance_of_single_wells():
@@ -73,11 +76,12 @@ def test_acceptance_of_single_wells():
             assert acceptance > 3**-0.5 - 0.012  # four standard errors
 
 
-def test_acceptance_of_deep_double_wells():
-    for lam in (10.0, 100.0):
-        field = torch.zeros(20_000, dtype=torch.float64)
+@pytest.mark.parametrize("lam", [1.0, 2.0, 4.0, 5.0, 10.0, 100.0, 1e4])
+def test_acceptance_of_double_wells(lam):
+    for h in (0.0, 1.0, 3.0):
+        field = torch.full((20_000,), h, dtype=torch.float64)
         _, acceptance = quartic_normal(field, 1 - 2 * lam, lam, generator(14))
-        assert acceptance == pytest.approx(0.86 * lam**0.5 / (2 * lam - 1), rel=0.05)
+        assert acceptance > (0.2 if lam < 10 else 0.35)
 
 
 def ring(sites, kappa, lam):

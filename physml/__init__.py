@@ -5,7 +5,8 @@ The modules, from the ground up; imports only point down this list:
 * `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
 * `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
-* `sampling`, `ensembles` -- Langevin, HMC, Metropolis and clusters; configurations made by them;
+* `graphs` -- Markov random fields, cliques and their potentials;
+* `sampling`, `gibbs`, `ensembles` -- Langevin, HMC, Metropolis, clusters, Gibbs; configurations;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
 
@@ -28,6 +29,8 @@ _MODULES = (
     "exact",
     "exercises",
     "flipbook",
+    "gibbs",
+    "graphs",
     "lattice",
     "observables",
     "plotting",

@@ -137,7 +137,8 @@ def test_bibliography_has_dois(root: Path) -> None:
 
     entries = parse_file(str(root / "book" / "references.bib")).entries
     assert entries
-    assert [key for key, entry in entries.items() if "doi" not in entry.fields] == []
+    published = {key: e for key, e in entries.items() if e.type != "unpublished"}
+    assert [key for key, entry in published.items() if "doi" not in entry.fields] == []
 
 
 def test_ruff_finds_nothing(root: Path) -> None:

@@ -276,7 +276,7 @@ def test_cluster_labels(p):
             graph.add_edges_from(zip(number[bond[c]].tolist(), ahead[bond[c]].tolist(),
                                      strict=True))
         for component in networkx.connected_components(graph):
-            assert {int(label[c, i]) for i in component} == {min(component)}
+            assert {int(label[c, i]) for i in component} == {30 * c + min(component)}
 
 
 def test_clusters_sample_the_signs():

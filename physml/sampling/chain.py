@@ -215,8 +215,8 @@ def sample(
     keep_fields
         Whether to return all measured fields.
     processes
-        How many processes share the work on a CPU; by default as many as torch would use threads.
-        Results do not depend on it. Where the system cannot fork, or the run is short, it is one.
+        How many processes share the work on a CPU; by default one for each core. Results do not
+        depend on it. Where the system cannot fork, or the run is short, it is one.
     checkpoint
         A file that holds the run: written every `checkpoint_every` seconds and at the end, whole
         or not at all. If it exists the run goes on from there, on the very same random stream.
@@ -251,7 +251,7 @@ def sample(
             raise ValueError(f"tune needs burn_in of at least {20 * _TUNE_EVERY} steps, "
                              f"not {burn_in}")
     if processes is None:
-        processes = torch.get_num_threads()
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe or _observe,
                   keep_fields, generator)
     path = None if checkpoint is None else Path(checkpoint)

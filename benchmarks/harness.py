@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Row", "compare", "machine", "missing", "rerun_without", "table"]
+__all__ = ["Row", "compare", "machine", "missing", "rerun_without", "table", "versus"]
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,22 @@ def compare(
             if turn >= 0:
                 taken[name].append(seconds)
     amount = {name: work[name] if isinstance(work, Mapping) else work for name in names}
-    first, rows = names[0], []
+    rows = []
     for name in names:
-        ratios = [amount[name] / s * base / amount[first]
-                  for s, base in zip(taken[name], taken[first], strict=True)]
         median = statistics.median(taken[name])
+        ratios = [amount[name] / s * base / amount[names[0]]
+                  for s, base in zip(taken[name], taken[names[0]], strict=True)]
         rows.append(Row(name, median, min(taken[name]), max(taken[name]), amount[name] / median,
                         statistics.median(ratios), tuple(taken[name])))
     if show:
         print(table(rows, unit))
     return rows
+
+
+def versus(ours: Row, theirs: Row) -> float:
+    """Return how many times as fast as `theirs` `ours` is, for equal work: median over rounds."""
+    pairs = zip(ours.seconds, theirs.seconds, strict=True)
+    return statistics.median(their / our for our, their in pairs)
 
 
 def table(rows: list[Row], unit: str = "runs") -> str:

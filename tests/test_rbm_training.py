@@ -63,7 +63,7 @@ def test_exact_gradient_is_that_of_the_likelihood(biased):
 
 
 def mean_gradient(run, count):
-    draws = [run.gradient() for _ in range(count)]
+    draws = [{k: v.clone() for k, v in run.gradient().items()} for _ in range(count)]
     out = {}
     for name in ("weight", "eta", "mu2"):
         x = torch.stack([d[name] for d in draws])

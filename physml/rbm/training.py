@@ -270,6 +270,7 @@ class _Run:
         self.step, self.time, self.shortened = 0, 0.0, 0
         self.history = History()
         self.velocity = {k: torch.zeros_like(v) for k, v in self.parameters().items()}
+        self.buffer = torch.empty_like(model.weight)
         # how far W may still move, in the spectral norm, before K could lose positivity
         self.slack = 0.0
         self.average, self.averaged = torch.zeros_like(model.weight), 0
@@ -290,7 +291,7 @@ class _Run:
     # --- gradients ------------------------------------------------------------------------------
 
     def gradient(self) -> dict[str, Tensor]:
-        """Return the ascent direction by parameter name."""
+        """Return the ascent direction by parameter name, good until the next call."""
         method = self.options["method"]
         if method == "exact":
             covariance = self.model.covariance()
@@ -316,10 +317,12 @@ class _Run:
         # one product serves data and chains, and the chains' part is the first half of a sweep
         fields = self.chains if batch is None else torch.cat([batch, self.chains])
         hidden = model.hidden_mean(fields)
-        chains_hidden = hidden[n_data:].clone()
+        noise = torch.empty_like(hidden[n_data:]).normal_(generator=self.generator)
+        drawn = noise.mul_(model.sigma).add_(hidden[n_data:])
         hidden[:n_data] /= max(n_data, 1)
         hidden[n_data:] /= -len(self.chains)
-        grad = {"weight": fields.T @ hidden}
+        # into memory of its own: fresh pages of this size cost as much as a pass over them
+        grad = {"weight": torch.mm(fields.T, hidden, out=self.buffer)}
         if batch is None:
             grad["weight"] += self.exact_phase(self.target.two_point, self.target.mean)["weight"]
         if options["learn_bias"] or options["learn_mass"]:
@@ -327,8 +330,7 @@ class _Run:
                     else (batch.mean(0), (batch**2).sum(-1).mean()))
             grad["eta"] = (data[0] - self.chains.mean(0)) @ model.weight
             grad["mu2"] = -0.5 * (data[1] - (self.chains**2).sum(-1).mean())
-        noise = torch.empty_like(chains_hidden).normal_(generator=self.generator)
-        phi = model.sample_visible(chains_hidden.add_(noise, alpha=model.sigma), self.generator)
+        phi = model.sample_visible(drawn, self.generator)
         if options["sweeps"] > 1:
             phi = model.gibbs(phi, options["sweeps"] - 1, self.generator)
         self.chains = phi
@@ -388,29 +390,30 @@ class _Run:
             self.time += taken
             self.shortened += taken < rate
             return
-        grad = self.gradient()
-        deltas = {}
+        steps = self.gradient()
+        momentum, decay = self.options["momentum"], self.options["weight_decay"]
         for name, parameter in self.parameters().items():
-            v = self.velocity[name].mul_(self.options["momentum"]).add_(grad[name])
-            if name == "weight" and self.options["weight_decay"]:
-                v = v - self.options["weight_decay"] * parameter
-            deltas[name] = v * rate
-        scale = self.admit(deltas, rate, on_unstable)
+            if momentum:
+                steps[name] = self.velocity[name].mul_(momentum).add_(steps[name])
+            if name == "weight" and decay:
+                steps[name] = torch.sub(steps[name], parameter, alpha=decay)
+        scale = self.admit(steps, rate, on_unstable)
         for name, parameter in self.parameters().items():
-            parameter.add_(deltas[name], alpha=scale)
+            parameter.add_(steps[name], alpha=rate * scale)
         self.step += 1
         self.time += rate * scale
         self.shortened += scale < 1
 
-    def admit(self, deltas: dict[str, Tensor], rate: float, on_unstable: str) -> float:
-        r"""Return the fraction of the step after which `K` is still positive.
+    def admit(self, steps: dict[str, Tensor], rate: float, on_unstable: str) -> float:
+        r"""Return the fraction of `rate` times the steps after which `K` is still positive.
 
         A step no longer, in the Frobenius norm, than the slack :math:`\mu/\sigma-\xi_{\max}` left
         since the last exact look is safe, as the spectral norm is not larger.
         """
         model, mu2 = self.model, float(self.model.mu2)
-        new_mu2 = mu2 + float(deltas["mu2"]) if "mu2" in deltas else mu2
-        length = float(deltas["weight"].norm())
+        learn_mass = self.options["learn_mass"]
+        new_mu2 = mu2 + rate * float(steps["mu2"]) if learn_mass else mu2
+        length = rate * float(steps["weight"].norm())
         if new_mu2 > 0:
             length += max(0.0, math.sqrt(mu2) - math.sqrt(new_mu2)) / model.sigma
             if length < self.slack:
@@ -419,7 +422,8 @@ class _Run:
         scale = 1.0
         while scale > 1e-12:
             mass = mu2 + scale * (new_mu2 - mu2)
-            top = _largest_singular_value(model.weight + scale * deltas["weight"])
+            top = _largest_singular_value(
+                torch.add(model.weight, steps["weight"], alpha=scale * rate))
             if mass > 0 and model.sigma**2 * top**2 < mass * (1 - 1e-9):
                 # half of it: matrix norms in float32 are not exact, and rounding adds up
                 self.slack = 0.5 * (math.sqrt(mass) / model.sigma - top)

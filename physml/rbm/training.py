@@ -194,7 +194,9 @@ def train(
         Stop after this much time even if `steps` are not done (for comparisons at equal cost).
     checkpoint, checkpoint_every
         A ``.safetensors`` file, written whole every so many updates and at the end. If it is
-        there, the run goes on from it, with the same random numbers as without interruption.
+        there, the run goes on from it, with the same random numbers as without interruption. The
+        file knows the step sizes of its updates: `lr` must give the same ones for them, and may
+        differ only for those still to come.
 
     Raises
     ------
@@ -225,17 +227,17 @@ def train(
     model.check_stable()
 
     work = target.like(model.weight)
-    options = {"method": method, "lr": "schedule" if callable(lr) else lr, "sweeps": sweeps,
-               "chains": chains, "batch_size": batch_size, "momentum": momentum,
-               "weight_decay": weight_decay, "learn_mass": learn_mass, "learn_bias": learn_bias,
-               "average_from": average_from, "n_visible": model.n_visible,
+    schedule = lr if callable(lr) else lambda step: lr
+    options = {"method": method, "sweeps": sweeps, "chains": chains, "batch_size": batch_size,
+               "momentum": momentum, "weight_decay": weight_decay, "learn_mass": learn_mass,
+               "learn_bias": learn_bias, "average_from": average_from, "n_visible": model.n_visible,
                "n_hidden": model.n_hidden, "sigma": model.sigma,
                "mu2": None if learn_mass else float(model.mu2),
                "dtype": str(model.weight.dtype),
                "target": f"trace {float(target.two_point.trace()):.10g}"}
     run = _Run(model, work, options, generator)
     if checkpoint is not None and Path(checkpoint).exists():
-        run.load(checkpoint)
+        run.load(checkpoint, schedule)
     if not run.history.steps:
         run.history.record(0, 0.0, model, work, 0)
 
@@ -243,8 +245,7 @@ def train(
     begin = time.perf_counter()
     try:
         while run.step < steps:
-            rate = check_positive("lr", lr(run.step)) if callable(lr) else lr
-            run.update(rate, on_unstable)
+            run.update(check_positive("lr", schedule(run.step)), on_unstable)
             bar.update()
             out_of_time = seconds is not None and time.perf_counter() - begin > seconds
             last = run.step == steps or out_of_time
@@ -268,6 +269,7 @@ class _Run:
                  generator: torch.Generator | None) -> None:
         self.model, self.target, self.options, self.generator = model, target, options, generator
         self.step, self.time, self.shortened = 0, 0.0, 0
+        self.rates: list[float] = []  # asked for, one for each update
         self.history = History()
         self.velocity = {k: torch.zeros_like(v) for k, v in self.parameters().items()}
         self.buffer = torch.empty_like(model.weight)
@@ -377,6 +379,7 @@ class _Run:
     def update(self, rate: float, on_unstable: str) -> None:
         """Make one update of size `rate`, and take it into the average."""
         self.move(rate, on_unstable)
+        self.rates.append(rate)
         start = self.options["average_from"]
         if start is not None and self.step >= start:
             self.averaged += 1
@@ -453,6 +456,7 @@ class _Run:
         model, path = self.model, Path(path)
         tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
         tensors["average"] = self.average
+        tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64)
         tensors |= {f"velocity.{k}": v for k, v in self.velocity.items()}
         tensors |= {f"history.{k}": v for k, v in self.history.tensors().items()}
         if self.chains is not None:
@@ -467,8 +471,8 @@ class _Run:
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
         os.replace(part, path)
 
-    def load(self, path: str | os.PathLike) -> None:
-        """Go on from the file that `save` wrote."""
+    def load(self, path: str | os.PathLike, schedule: Callable[[int], float]) -> None:
+        """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -488,6 +492,14 @@ class _Run:
                 + ", ".join(f"{k}={then.get(k)!r} there, {self.options[k]!r} here" for k in other)
                 + "): use another file, or the same settings"
             )
+        rates = tensors["rates"].tolist() if "rates" in tensors else [math.nan]
+        for step, rate in enumerate(rates):
+            if (now := float(schedule(step))) != rate:
+                raise CheckpointError(
+                    f"checkpoint={os.fspath(path)!r} belongs to a run with other step sizes "
+                    f"(update {step + 1} of {len(rates)} had lr={rate!r} there, {now!r} here): "
+                    "use another file, or an lr that agrees for the updates already made"
+                )
         model = self.model
         for name in ("weight", "eta", "mu2"):
             getattr(model, name).copy_(tensors[f"model.{name}"])
@@ -500,6 +512,7 @@ class _Run:
         records = {k.removeprefix("history."): v for k, v in tensors.items()
                    if k.startswith("history.")}
         self.history = History.from_tensors(records)
+        self.rates = rates
         self.step, self.shortened = int(meta["step"]), int(meta["shortened"])
         self.time, self.averaged = float(meta["time"]), int(meta["averaged"])
         self.average.copy_(tensors["average"])
@@ -513,8 +526,16 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
     of centred Gaussians is :math:`\frac12\operatorname{tr}(K^{-1}\delta K)^2`). With
     :math:`W=U\Xi V^T`, :math:`KU=U\Lambda` and :math:`P=UU^T` its projection on the kernels that
     `W` reaches is :math:`PM+MP-PMP` with :math:`M=K-KCK`. The step is made there, and the result
-    brought back to the nearest kernel of the same rank; it is no longer than `rate`, and short
-    enough that no eigenvalue falls by more than half.
+    brought back to the nearest kernel of the same rank. It is no longer than `rate`, and short
+    enough that no eigenvalue falls by more than half: `K` stays positive from any start.
+
+    The mixed part turns a learned mode :math:`a` towards directions outside `U`. On a mode `b`
+    that is cut there, a step of size 1 in the full metric turns it by
+    :math:`\frac{\mu^2}{\mu^2-\kappa_a}(1-\frac{\kappa_a}{\kappa_b})` times the angle between
+    them, which overshoots if :math:`\kappa_a` is close to :math:`\mu^2` (the Fisher metric is the
+    curvature only where the model fits). So there :math:`\mu^2` is replaced by the gap
+    :math:`\mu^2-\lambda_a` that the step will leave, divided by its size, if that is less; but
+    not below a thousandth of :math:`\mu^2`, so that a mode without weight is free to turn.
     """
     sigma2, mu2 = model.sigma**2, model.mu2
     n = model.n_visible
@@ -524,27 +545,34 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
     along = target.two_point @ u
     inside = u.T @ along
     change = lam[:, None] * inside * lam - torch.diag(lam)
-    root = lam.rsqrt()
-    fall = float(torch.linalg.eigvalsh(root[:, None] * change * root)[-1])
-    rate = min(rate, 0.5 / max(fall, 1e-12))
-    basis, block = u, torch.diag(sigma2 * xi**2) + rate * change
+    rate = _halving_at_most(lam, change, rate)
+    basis = u
     if rank < n:
         # directions that the data would turn the learned modes into
         extra = torch.linalg.qr(along - u @ inside).Q
         extra = torch.linalg.qr(extra - u @ (u.T @ extra)).Q[:, : n - rank]
         # where the data turn a mode nowhere, QR returns any direction, perhaps one inside `u`
         extra = extra * (torch.linalg.vector_norm(u.T @ extra, dim=0) < 1e-3)
+        gap = mu2 - lam + rate * change.diagonal().clamp(min=0)
+        reach = torch.minimum(mu2, torch.maximum(gap, 1e-3 * mu2) / rate)
+        mixed = (extra.T @ along) * lam * reach
+        change = torch.cat([torch.cat([change, mixed.T], 1),
+                            torch.cat([mixed, torch.zeros_like(extra.T @ extra)], 1)])
         basis = torch.cat([u, extra], 1)
-        mixed = rate * mu2 * (extra.T @ along) * lam
-        block = torch.cat([torch.cat([block, mixed.T], 1),
-                           torch.cat([mixed, torch.zeros_like(extra.T @ extra)], 1)])
-    value, vector = torch.linalg.eigh(block)
+        lam = torch.cat([lam, mu2.expand(extra.shape[1])])
+        rate = _halving_at_most(lam, change, rate)
+    value, vector = torch.linalg.eigh(torch.diag(mu2 - lam) + rate * change)
     # a mode that the data push to zero keeps a trace of weight, so that it may come back
     value = value[-rank:].clamp(min=1e-12 * float(mu2))
-    if not float(value[-1]) < float(mu2):
-        raise StabilityError("natural step lost positivity: lower lr")
     model.weight.copy_((basis @ vector[:, -rank:]) * (value / sigma2).sqrt() @ vt)
     return rate
+
+
+def _halving_at_most(lam: Tensor, change: Tensor, rate: float) -> float:
+    """Return the step, at most `rate`, that lowers no eigenvalue of diag(lam) by more than half."""
+    root = lam.rsqrt()
+    fall = float(torch.linalg.eigvalsh(root[:, None] * change * root)[-1])
+    return min(rate, 0.5 / max(fall, 1e-12))
 
 
 def _largest_singular_value(w: Tensor) -> float:

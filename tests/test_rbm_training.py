@@ -9,6 +9,7 @@ import torch
 from physml import exact
 from physml.device import generator
 from physml.errors import CheckpointError, ShapeError, StabilityError
+from physml.lattice import Lattice
 from physml.rbm import ScalarFieldRBM, Target, train
 from physml.rbm.training import _Run
 
@@ -141,6 +142,18 @@ def test_natural_steps_of_one_from_random_weights_on_a_stiff_target(seed, mu2, n
     learned = [s for s in model.spectrum() if s < mu2 * (1 - 1e-6)]
     want = [k for k in kappa[: min(n_hidden, 28)] if k < mu2 * (1 - 1e-6)]
     torch.testing.assert_close(torch.stack(learned), torch.stack(want), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_natural_steps_find_a_mode_that_is_missing(seed):
+    # 14 modes sit on the cut-off exactly; a hidden unit that settled on one of them must move on
+    field = Lattice((8, 8))
+    kappa = field.free_spectrum(1.0).flatten().sort().values
+    target = Target.of_kernel(field.kinetic_matrix(1.0))
+    model = start(25, 5.0, n=64, seed=seed)
+    quiet(model, target, steps=100, lr=1.0, method="natural")
+    assert float(model.kl(target.two_point)) == pytest.approx(
+        exact.rbm_kl_gap(kappa, 5.0, 25), abs=1e-9)
 
 
 def test_natural_step_where_the_data_turn_no_mode():

@@ -534,8 +534,11 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
     :math:`\frac{\mu^2}{\mu^2-\kappa_a}(1-\frac{\kappa_a}{\kappa_b})` times the angle between
     them, which overshoots if :math:`\kappa_a` is close to :math:`\mu^2` (the Fisher metric is the
     curvature only where the model fits). So there :math:`\mu^2` is replaced by the gap
-    :math:`\mu^2-\lambda_a` that the step will leave, divided by its size, if that is less; but
-    not below a thousandth of :math:`\mu^2`, so that a mode without weight is free to turn.
+    :math:`\mu^2-\lambda_a` that the step will leave, divided by its size, if that is less.
+
+    A mode that the data push to zero keeps a trace of weight, so that it may come back, and points
+    from then on where the data vary most in the space that is left: as an exact eigenvector of
+    another cut mode it would never meet the one that is missing.
     """
     sigma2, mu2 = model.sigma**2, model.mu2
     n = model.n_visible
@@ -554,17 +557,22 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
         # where the data turn a mode nowhere, QR returns any direction, perhaps one inside `u`
         extra = extra * (torch.linalg.vector_norm(u.T @ extra, dim=0) < 1e-3)
         gap = mu2 - lam + rate * change.diagonal().clamp(min=0)
-        reach = torch.minimum(mu2, torch.maximum(gap, 1e-3 * mu2) / rate)
-        mixed = (extra.T @ along) * lam * reach
+        mixed = (extra.T @ along) * lam * torch.minimum(mu2, gap / rate)
         change = torch.cat([torch.cat([change, mixed.T], 1),
                             torch.cat([mixed, torch.zeros_like(extra.T @ extra)], 1)])
         basis = torch.cat([u, extra], 1)
         lam = torch.cat([lam, mu2.expand(extra.shape[1])])
         rate = _halving_at_most(lam, change, rate)
     value, vector = torch.linalg.eigh(torch.diag(mu2 - lam) + rate * change)
-    # a mode that the data push to zero keeps a trace of weight, so that it may come back
-    value = value[-rank:].clamp(min=1e-12 * float(mu2))
-    model.weight.copy_((basis @ vector[:, -rank:]) * (value / sigma2).sqrt() @ vt)
+    trace = 1e-12 * float(mu2)
+    basis = basis @ vector
+    idle = rank - int((value[-rank:] > trace).sum())
+    if idle and rank < n:
+        rest = basis[:, : idle - rank or None]
+        turn = torch.linalg.eigh(rest.T @ target.two_point @ rest).eigenvectors
+        basis[:, : idle - rank or None] = rest @ turn
+    value = value[-rank:].clamp(min=trace)
+    model.weight.copy_(basis[:, -rank:] * (value / sigma2).sqrt() @ vt)
     return rate
 
 

@@ -5,10 +5,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # An environment is installed anew when pyproject.toml changes.
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
+# every program in benchmarks/, by name
+BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks test lint serve clean distclean
+.PHONY: help book notebooks test bench lint serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +26,10 @@ notebooks: $(STAMP)-book ## write each chapter as a notebook to run
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)
 	@$(RUN) -m pytest
+
+bench: $(STAMP)-data-bench ## time the library beside other codes
+	@$(FETCH)
+	@for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name || exit 1; done
 
 lint: $(STAMP)-book-test ## check the style of the code
 	@$(RUN) -m ruff check .

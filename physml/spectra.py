@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from .errors import ShapeError, check_finite, check_positive_int, check_shape
-from .statistics import Estimate
+from .statistics import Estimate, mean
 
 __all__ = [
+    "Level",
     "NoiseFloor",
     "Spectrum",
     "connected",
     "energy_distance",
     "excess_kurtosis",
     "integer_rank",
+    "learned_levels",
     "noise_floor",
     "reconstruct",
     "reconstruction_error",
@@ -276,6 +278,73 @@ def energy_distance(one: Tensor, two: Tensor, groups: int = 10) -> Estimate:
         values.append(2 * _distances(x, y).mean(dtype=torch.float64) - inner / pairs)
     value = torch.stack(values)
     return Estimate(float(value.mean()), float(value.std() / groups**0.5))
+
+
+@dataclass(frozen=True)
+class Level:
+    """An eigenvalue of the target, with its degeneracy, and what a machine learned of it.
+
+    Attributes
+    ----------
+    kappa
+        The eigenvalue of the target.
+    members
+        The numbers of its modes, counted from 0 at the infrared end.
+    learned
+        The mean of the machine's eigenvalues of these modes.
+    """
+
+    kappa: float
+    members: tuple[int, ...]
+    learned: Estimate
+
+    @property
+    def z(self) -> float:
+        """How many standard errors the learned eigenvalue lies above the target's."""
+        return self.learned.z(self.kappa)
+
+
+def learned_levels(
+    series: Tensor, final: Tensor, kappa: Tensor, mu2: float, n_hidden: int
+) -> list[Level]:
+    r"""Return the levels that a machine can learn, each with the error of what it learned.
+
+    Learned can be the lowest `n_hidden` modes with :math:`\kappa<\mu^2`. Modes with one
+    :math:`\kappa` (to a part in a million) are averaged: noise splits a degenerate level into ones
+    that repel each other, and leaves their mean alone. The error is that of the mean of the
+    fluctuating eigenvalues, with their autocorrelation.
+
+    Parameters
+    ----------
+    series
+        Eigenvalues during the last part of a training run, ascending, ``(records, n)``.
+    final
+        Eigenvalues of the final machine, ascending, ``(n,)``: of averaged weights, say.
+    kappa
+        Eigenvalues of the target, ascending, ``(n,)``.
+
+    Warns
+    -----
+    ShortChainWarning
+        If `series` is too short for a safe error: see `statistics.mean`.
+    """
+    n = len(kappa)
+    check_shape("final", final, (n,))
+    check_shape("series", series, (None, n))
+    kept = kappa[: check_positive_int("n_hidden", n_hidden)]
+    kept = kept[kept < mu2].double()
+    groups: list[list[int]] = []
+    for i, value in enumerate(kept):
+        if groups and value - kept[groups[-1][0]] <= 1e-6 * value:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    levels = []
+    for members in groups:
+        error = mean(series[:, members].mean(-1)).error
+        learned = Estimate(float(final[members].double().mean()), error)
+        levels.append(Level(float(kept[members[0]]), tuple(members), learned))
+    return levels
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from physml import exercises
+from physml import exact, exercises
 from physml.exercises import NotYet, Result, compare_function, compare_number, seeded_cases
 
 
@@ -236,3 +236,98 @@ def test_tolerance_of_functions_is_relative_to_the_largest_entry():
     zero = torch.zeros(2)
     assert why(compare_function, lambda x: zero, lambda x: zero, [(0,)]) is None
     assert why(compare_function, lambda x: zero + 1, lambda x: zero, [(0,)]).endswith("from zero")
+
+
+# --- the checks of the chapters
+
+VARIANCE = torch.tensor([4.0, 1.0, 0.5, 0.25, 0.0], dtype=torch.float64)
+
+
+def hidden_eigenvalues(weight, mu2, sigma):
+    return 1 / sigma**2 - torch.linalg.svdvals(weight) ** 2 / mu2
+
+
+def nats_lost(variance, n_hidden, mu2):
+    c = variance[n_hidden:]
+    c = c[c > 1 / mu2]
+    return 0.5 * (mu2 * c - 1 - (mu2 * c).log()).sum()
+
+
+def shuffled_pair(images):
+    n = images.shape[1]
+    square, ink = (images**2).sum(1).mean() / n, (images.sum(1) ** 2).mean() / n
+    return [ink, (n * square - ink) / (n - 1)]
+
+
+def bias(weight, mu2, mean):
+    kernel = mu2 * torch.eye(len(weight), dtype=weight.dtype) - weight @ weight.T
+    return torch.linalg.pinv(torch.linalg.inv(kernel) @ weight) @ mean
+
+
+# by name: arguments after the answer, a right answer, and wrong ones with what is said of them
+CHECKS = {
+    "hidden_kernel": ((), hidden_eigenvalues, [
+        (lambda w, mu2, sigma: sigma**2 * hidden_eigenvalues(w, mu2, sigma), "mind sigma"),
+        (lambda w, mu2, sigma: mu2 - sigma**2 * torch.linalg.svdvals(w.T) ** 2, "is not right"),
+        (lambda w, mu2, sigma: torch.linalg.eigvalsh(mu2 - w @ w.T), "a tensor of shape (5,)"),
+        (0.25, "should be a function")]),
+    "step_order": ((), 1, [(2, "is twice"), (0.5, "is half"), ("first", "it is text")]),
+    "growth_ratio": ((), 10.0, [
+        (0.1, "upside down"), (2, "put that into the flow"), (5 / 36, "too small")]),
+    "mass_plateau": ((), 5 / (2 / 6.618 + 2 / 7.618 + 1 / 8), [
+        ((2 * 6.618 + 2 * 7.618 + 8) / 5, "is close, but"), (5.657, "too small"), (8, "large")]),
+    "smallest_machine": ((), 7, [(6, "too small"), (8, "too large")]),
+    "mixing_time": ((), lambda kappa, mu2: (2 - kappa / mu2) / (2 * kappa / mu2), [
+        (lambda kappa, mu2: mu2 / kappa, "count the half"),
+        (lambda kappa, mu2: 2 * mu2 / kappa - 1, "is twice")]),
+    "cd_factor": ((), lambda lam, mu2, k: 1 - ((mu2 - lam) / mu2) ** (2 * k), [
+        (lambda lam, mu2, k: 1 - ((mu2 - lam) / mu2) ** k, "needs its square"),
+        (lambda lam, mu2, k: ((mu2 - lam) / mu2) ** (2 * k) - 1, "has the wrong sign")]),
+    "square_modes": ((), 25, [(39, "exactly at the cut-off"), (64, "too large")]),
+    "modes_that_count": ((VARIANCE, 0.3), 3, [(4, "one mode"), (2, "too small")]),
+    "likelihood_lost": ((), nats_lost, [
+        (lambda c, n, mu2: 2 * nats_lost(c, n, mu2), "is twice"),
+        (lambda c, n, mu2: 0.5 * (mu2 * c[n:-1] - 1 - (mu2 * c[n:-1]).log()).sum(), "both")]),
+    "shuffled_modes": ((), shuffled_pair, [
+        (lambda x: shuffled_pair(x)[::-1], "collective mode first"),
+        (lambda x: shuffled_pair(x)[0], "a number where a tensor of shape (2,)")]),
+    "modes_for_error": ((VARIANCE, 0.2), 2, [(1, "adds up"), (3, "too large")]),
+    "sweeps_to_reach": ((), lambda kappa, mu2, part: 0.5 * math.log(1 - part)
+                        / math.log(1 - kappa / mu2), [
+        (lambda kappa, mu2, part: math.log(1 - part) / math.log(1 - kappa / mu2), "is twice"),
+        (lambda kappa, mu2, part: mu2 / kappa, "rho^(2t)")]),
+    "mean_bias": ((), bias, [
+        (lambda w, mu2, mean: torch.linalg.pinv(w) @ mean, "K^-1 W eta"),
+        (lambda w, mu2, mean: w @ bias(w, mu2, mean), "a tensor of shape (6,)")]),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_right_answer_is_praised_and_typical_wrong_ones_told_why(name):
+    arguments, right, wrong = CHECKS[name]
+    checked = getattr(exercises, f"check_{name}")
+    assert repr(checked(right, *arguments)).startswith("Correct: ")
+    assert repr(checked(None, *arguments)) == "Not yet: there is no answer yet."
+    for answer, reason in wrong:
+        result = checked(answer, *arguments)
+        assert not result
+        assert reason in result.message, result.message
+        if isinstance(right, (int, float)) and right != 1:  # the solution is not given away
+            assert f"{right:g}" not in result.message
+
+
+def test_no_chapter_check_is_without_a_test(root):
+    defined = {name for name in vars(exercises) if name.startswith("check_")}
+    others = "".join(p.read_text() for p in (root / "tests").glob("test_exercises_*.py"))
+    tested = {f"check_{name}" for name in CHECKS} | {n for n in defined if f"{n}," in others}
+    assert defined == tested
+
+
+def test_checks_know_the_library_s_own_closed_forms():
+    kappa = exact.chain_spectrum(10, 4.0)
+    assert exercises.check_mass_plateau(exact.rbm_mass_plateau(kappa, 5))
+    rho = exact.rbm_gibbs_correlation
+    assert exercises.check_mixing_time(
+        lambda kappa, mu2: (1 + float(rho(torch.tensor(kappa), mu2)))
+        / (2 * (1 - float(rho(torch.tensor(kappa), mu2)))))
+    assert exercises.check_modes_for_error(0, VARIANCE, 2.0)

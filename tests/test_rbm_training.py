@@ -9,6 +9,7 @@ import torch
 from physml import exact
 from physml.device import generator
 from physml.errors import CheckpointError, ShapeError, StabilityError
+from physml.lattice import Lattice
 from physml.rbm import ScalarFieldRBM, Target, train
 from physml.rbm.training import _Run
 
@@ -63,7 +64,7 @@ def test_exact_gradient_is_that_of_the_likelihood(biased):
 
 
 def mean_gradient(run, count):
-    draws = [run.gradient() for _ in range(count)]
+    draws = [{k: v.clone() for k, v in run.gradient().items()} for _ in range(count)]
     out = {}
     for name in ("weight", "eta", "mu2"):
         x = torch.stack([d[name] for d in draws])
@@ -121,6 +122,38 @@ def test_natural_training_reaches_the_closed_form(n_hidden, mu2):
     assert float(model.kl(target.two_point)) == pytest.approx(gap, abs=1e-9)
     entropy = 5 * (1 + math.log(2 * math.pi)) - 0.5 * float(KAPPA.log().sum())
     assert history.log_likelihood[-1] == pytest.approx(-entropy - gap, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("mu2", "n_hidden"), [(100.0, 20), (2000.0, 20), (100.0, 28), (100.0, 35)])
+def test_natural_steps_of_one_from_random_weights_on_a_stiff_target(seed, mu2, n_hidden):
+    # kappa over four decades; with 28 and 35 hidden units also twelve exact zero modes and learned
+    # ones above mu2/2, which a step of 1 in the plain Fisher metric would turn too far
+    kappa = torch.logspace(-1, 3, 40, dtype=F8)
+    c = torch.where(torch.arange(40) < 28, 1 / kappa, 0.0 if n_hidden > 20 else 1 / kappa)
+    q = torch.linalg.qr(torch.randn(40, 40, generator=generator(3), dtype=F8)).Q
+    target = Target.of_two_point(q * c @ q.T)
+    model = start(n_hidden, mu2, n=40, seed=seed)
+    history = quiet(model, target, steps=80, lr=1.0, method="natural", record_every=1)
+    best = ScalarFieldRBM.optimum(target.two_point, n_hidden, mu2)
+    gap = float(best.mean_log_likelihood(target.two_point)) - history.log_likelihood[-1]
+    assert abs(gap) < 1e-8
+    assert all(float(s[0]) > 0 for s in history.spectrum)
+    learned = [s for s in model.spectrum() if s < mu2 * (1 - 1e-6)]
+    want = [k for k in kappa[: min(n_hidden, 28)] if k < mu2 * (1 - 1e-6)]
+    torch.testing.assert_close(torch.stack(learned), torch.stack(want), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_natural_steps_find_a_mode_that_is_missing(seed):
+    # 14 modes sit on the cut-off exactly; a hidden unit that settled on one of them must move on
+    field = Lattice((8, 8))
+    kappa = field.free_spectrum(1.0).flatten().sort().values
+    target = Target.of_kernel(field.kinetic_matrix(1.0))
+    model = start(25, 5.0, n=64, seed=seed)
+    quiet(model, target, steps=100, lr=1.0, method="natural")
+    assert float(model.kl(target.two_point)) == pytest.approx(
+        exact.rbm_kl_gap(kappa, 5.0, 25), abs=1e-9)
 
 
 def test_natural_step_where_the_data_turn_no_mode():
@@ -272,13 +305,12 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
             raise Stop
         return 0.2
 
-    # a schedule counts as another setting than a number, so both parts use one
     first, second = start(6), start(6, seed=77)
     with pytest.raises(Stop):
         quiet(first, target, steps=60, generator=generator(5), checkpoint=path,
               checkpoint_every=10, **(PCD | {"lr": killed}))
     again = quiet(second, target, steps=60, generator=generator(99), checkpoint=path,
-                  checkpoint_every=10, **(PCD | {"lr": lambda _: 0.2}))
+                  checkpoint_every=10, **PCD)
     for name in ("weight", "eta", "mu2"):
         assert torch.equal(getattr(whole, name), getattr(second, name)), name
     for name, value in history.tensors().items():
@@ -292,7 +324,7 @@ def test_damaged_or_foreign_checkpoint_is_refused(tmp_path):
     quiet(start(), target, lr=0.1, **options)
     model = start()
     kept = model.weight.clone()
-    with pytest.raises(CheckpointError, match=r"lr=0\.1 there, 0\.2 here"):
+    with pytest.raises(CheckpointError, match=r"update 1 of 3 had lr=0\.1 there, 0\.2 here"):
         quiet(model, target, lr=0.2, **options)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -301,6 +333,24 @@ def test_damaged_or_foreign_checkpoint_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         quiet(model, target, lr=0.1, **options)
     assert torch.equal(model.weight, kept)
+
+
+def test_resumed_schedule_must_agree_where_it_was_used(tmp_path):
+    target, path = Target.of_kernel(chain_kernel()), tmp_path / "run.safetensors"
+    options = {"method": "exact", "checkpoint": path}
+    quiet(start(), target, steps=6, lr=lambda step: 0.1 / (1 + step), **options)
+    model = start()
+    kept = model.weight.clone()
+    with pytest.raises(CheckpointError, match=r"update 4 of 6 had lr=0\.025 there, 0\.05 here"):
+        quiet(model, target, steps=9, lr=lambda step: max(0.1 / (1 + step), 0.1 / 3 if step < 3
+                                                          else 0.05), **options)
+    assert torch.equal(model.weight, kept)
+    # another course from here on is the reader's to choose
+    later = quiet(model, target, steps=9, lr=lambda step: 0.1 / (1 + step) if step < 6 else 0.3,
+                  **options)
+    assert later.time[-1] == pytest.approx(0.1 * (1 + 1/2 + 1/3 + 1/4 + 1/5 + 1/6) + 0.9)
+    with pytest.raises(CheckpointError, match="update 2 of 9 had"):
+        quiet(start(), target, steps=12, lr=0.1, **options)
 
 
 def test_history_holds_first_and_last():

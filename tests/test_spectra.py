@@ -198,3 +198,36 @@ def test_checks_of_the_chapter_tell_right_from_wrong():
 
     assert exercises.check_shuffled_modes(shuffled)
     assert not exercises.check_shuffled_modes(lambda images: shuffled(images).flip(0))
+
+
+def test_learned_levels_average_degenerate_modes_with_the_error_of_an_ar1_series():
+    kappa = torch.tensor([4.0, 4.4, 4.4, 5.4, 8.0], dtype=torch.float64)
+    a, n = 0.8, 40_000
+    kick = torch.randn(n, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = [kick[0] / (1 - a**2) ** 0.5]
+    for one in kick[1:]:
+        noise.append(a * noise[-1] + one)
+    series = kappa + 0.01 * torch.stack(noise)
+    # a split pair: its mean is what counts
+    final = kappa + torch.tensor([0.0, -0.1, 0.1, 0.0, 0.0])
+    levels = spectra.learned_levels(series, final, kappa, mu2=7.0, n_hidden=4)
+    assert [level.members for level in levels] == [(0,), (1, 2), (3,)]
+    assert [level.kappa for level in levels] == [4.0, 4.4, 5.4]
+    for level in levels:
+        exact = 0.01 / (1 - a) / (n * len(level.members)) ** 0.5  # sqrt(2 tau_int / n) sigma
+        assert level.learned.error == pytest.approx(exact, rel=0.1)
+        assert level.learned.value == pytest.approx(level.kappa, abs=1e-12)
+        assert level.z == pytest.approx(0, abs=1e-6)
+    assert [m for level in spectra.learned_levels(series, final, kappa, 9.0, 2)
+            for m in level.members] == [0, 1]
+    shifted = spectra.learned_levels(series, final + levels[0].learned.error, kappa, 9.0, 1)
+    assert shifted[0].z == pytest.approx(1)
+
+
+def test_learned_levels_checks_shapes():
+    kappa = torch.arange(1.0, 4.0)
+    with pytest.raises(ValueError, match="series"):
+        spectra.learned_levels(torch.ones(9, 2), kappa, kappa, 9.0, 2)
+    with pytest.raises(ValueError, match="n_hidden"):
+        spectra.learned_levels(torch.ones(9, 3), kappa, kappa, 9.0, 0)
+    assert spectra.learned_levels(torch.ones(9, 3), kappa, kappa, 0.5, 2) == []

@@ -194,7 +194,9 @@ def train(
         Stop after this much time even if `steps` are not done (for comparisons at equal cost).
     checkpoint, checkpoint_every
         A ``.safetensors`` file, written whole every so many updates and at the end. If it is
-        there, the run goes on from it, with the same random numbers as without interruption.
+        there, the run goes on from it, with the same random numbers as without interruption. The
+        file knows the step sizes of its updates: `lr` must give the same ones for them, and may
+        differ only for those still to come.
 
     Raises
     ------
@@ -225,17 +227,17 @@ def train(
     model.check_stable()
 
     work = target.like(model.weight)
-    options = {"method": method, "lr": "schedule" if callable(lr) else lr, "sweeps": sweeps,
-               "chains": chains, "batch_size": batch_size, "momentum": momentum,
-               "weight_decay": weight_decay, "learn_mass": learn_mass, "learn_bias": learn_bias,
-               "average_from": average_from, "n_visible": model.n_visible,
+    schedule = lr if callable(lr) else lambda step: lr
+    options = {"method": method, "sweeps": sweeps, "chains": chains, "batch_size": batch_size,
+               "momentum": momentum, "weight_decay": weight_decay, "learn_mass": learn_mass,
+               "learn_bias": learn_bias, "average_from": average_from, "n_visible": model.n_visible,
                "n_hidden": model.n_hidden, "sigma": model.sigma,
                "mu2": None if learn_mass else float(model.mu2),
                "dtype": str(model.weight.dtype),
                "target": f"trace {float(target.two_point.trace()):.10g}"}
     run = _Run(model, work, options, generator)
     if checkpoint is not None and Path(checkpoint).exists():
-        run.load(checkpoint)
+        run.load(checkpoint, schedule)
     if not run.history.steps:
         run.history.record(0, 0.0, model, work, 0)
 
@@ -243,8 +245,7 @@ def train(
     begin = time.perf_counter()
     try:
         while run.step < steps:
-            rate = check_positive("lr", lr(run.step)) if callable(lr) else lr
-            run.update(rate, on_unstable)
+            run.update(check_positive("lr", schedule(run.step)), on_unstable)
             bar.update()
             out_of_time = seconds is not None and time.perf_counter() - begin > seconds
             last = run.step == steps or out_of_time
@@ -268,8 +269,10 @@ class _Run:
                  generator: torch.Generator | None) -> None:
         self.model, self.target, self.options, self.generator = model, target, options, generator
         self.step, self.time, self.shortened = 0, 0.0, 0
+        self.rates: list[float] = []  # asked for, one for each update
         self.history = History()
         self.velocity = {k: torch.zeros_like(v) for k, v in self.parameters().items()}
+        self.buffer = torch.empty_like(model.weight)
         # how far W may still move, in the spectral norm, before K could lose positivity
         self.slack = 0.0
         self.average, self.averaged = torch.zeros_like(model.weight), 0
@@ -290,7 +293,7 @@ class _Run:
     # --- gradients ------------------------------------------------------------------------------
 
     def gradient(self) -> dict[str, Tensor]:
-        """Return the ascent direction by parameter name."""
+        """Return the ascent direction by parameter name, good until the next call."""
         method = self.options["method"]
         if method == "exact":
             covariance = self.model.covariance()
@@ -316,10 +319,12 @@ class _Run:
         # one product serves data and chains, and the chains' part is the first half of a sweep
         fields = self.chains if batch is None else torch.cat([batch, self.chains])
         hidden = model.hidden_mean(fields)
-        chains_hidden = hidden[n_data:].clone()
+        noise = torch.empty_like(hidden[n_data:]).normal_(generator=self.generator)
+        drawn = noise.mul_(model.sigma).add_(hidden[n_data:])
         hidden[:n_data] /= max(n_data, 1)
         hidden[n_data:] /= -len(self.chains)
-        grad = {"weight": fields.T @ hidden}
+        # into memory of its own: fresh pages of this size cost as much as a pass over them
+        grad = {"weight": torch.mm(fields.T, hidden, out=self.buffer)}
         if batch is None:
             grad["weight"] += self.exact_phase(self.target.two_point, self.target.mean)["weight"]
         if options["learn_bias"] or options["learn_mass"]:
@@ -327,8 +332,7 @@ class _Run:
                     else (batch.mean(0), (batch**2).sum(-1).mean()))
             grad["eta"] = (data[0] - self.chains.mean(0)) @ model.weight
             grad["mu2"] = -0.5 * (data[1] - (self.chains**2).sum(-1).mean())
-        noise = torch.empty_like(chains_hidden).normal_(generator=self.generator)
-        phi = model.sample_visible(chains_hidden.add_(noise, alpha=model.sigma), self.generator)
+        phi = model.sample_visible(drawn, self.generator)
         if options["sweeps"] > 1:
             phi = model.gibbs(phi, options["sweeps"] - 1, self.generator)
         self.chains = phi
@@ -375,6 +379,7 @@ class _Run:
     def update(self, rate: float, on_unstable: str) -> None:
         """Make one update of size `rate`, and take it into the average."""
         self.move(rate, on_unstable)
+        self.rates.append(rate)
         start = self.options["average_from"]
         if start is not None and self.step >= start:
             self.averaged += 1
@@ -388,29 +393,30 @@ class _Run:
             self.time += taken
             self.shortened += taken < rate
             return
-        grad = self.gradient()
-        deltas = {}
+        steps = self.gradient()
+        momentum, decay = self.options["momentum"], self.options["weight_decay"]
         for name, parameter in self.parameters().items():
-            v = self.velocity[name].mul_(self.options["momentum"]).add_(grad[name])
-            if name == "weight" and self.options["weight_decay"]:
-                v = v - self.options["weight_decay"] * parameter
-            deltas[name] = v * rate
-        scale = self.admit(deltas, rate, on_unstable)
+            if momentum:
+                steps[name] = self.velocity[name].mul_(momentum).add_(steps[name])
+            if name == "weight" and decay:
+                steps[name] = torch.sub(steps[name], parameter, alpha=decay)
+        scale = self.admit(steps, rate, on_unstable)
         for name, parameter in self.parameters().items():
-            parameter.add_(deltas[name], alpha=scale)
+            parameter.add_(steps[name], alpha=rate * scale)
         self.step += 1
         self.time += rate * scale
         self.shortened += scale < 1
 
-    def admit(self, deltas: dict[str, Tensor], rate: float, on_unstable: str) -> float:
-        r"""Return the fraction of the step after which `K` is still positive.
+    def admit(self, steps: dict[str, Tensor], rate: float, on_unstable: str) -> float:
+        r"""Return the fraction of `rate` times the steps after which `K` is still positive.
 
         A step no longer, in the Frobenius norm, than the slack :math:`\mu/\sigma-\xi_{\max}` left
         since the last exact look is safe, as the spectral norm is not larger.
         """
         model, mu2 = self.model, float(self.model.mu2)
-        new_mu2 = mu2 + float(deltas["mu2"]) if "mu2" in deltas else mu2
-        length = float(deltas["weight"].norm())
+        learn_mass = self.options["learn_mass"]
+        new_mu2 = mu2 + rate * float(steps["mu2"]) if learn_mass else mu2
+        length = rate * float(steps["weight"].norm())
         if new_mu2 > 0:
             length += max(0.0, math.sqrt(mu2) - math.sqrt(new_mu2)) / model.sigma
             if length < self.slack:
@@ -419,7 +425,8 @@ class _Run:
         scale = 1.0
         while scale > 1e-12:
             mass = mu2 + scale * (new_mu2 - mu2)
-            top = _largest_singular_value(model.weight + scale * deltas["weight"])
+            top = _largest_singular_value(
+                torch.add(model.weight, steps["weight"], alpha=scale * rate))
             if mass > 0 and model.sigma**2 * top**2 < mass * (1 - 1e-9):
                 # half of it: matrix norms in float32 are not exact, and rounding adds up
                 self.slack = 0.5 * (math.sqrt(mass) / model.sigma - top)
@@ -449,6 +456,7 @@ class _Run:
         model, path = self.model, Path(path)
         tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
         tensors["average"] = self.average
+        tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64)
         tensors |= {f"velocity.{k}": v for k, v in self.velocity.items()}
         tensors |= {f"history.{k}": v for k, v in self.history.tensors().items()}
         if self.chains is not None:
@@ -463,8 +471,8 @@ class _Run:
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
         os.replace(part, path)
 
-    def load(self, path: str | os.PathLike) -> None:
-        """Go on from the file that `save` wrote."""
+    def load(self, path: str | os.PathLike, schedule: Callable[[int], float]) -> None:
+        """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -484,6 +492,14 @@ class _Run:
                 + ", ".join(f"{k}={then.get(k)!r} there, {self.options[k]!r} here" for k in other)
                 + "): use another file, or the same settings"
             )
+        rates = tensors["rates"].tolist() if "rates" in tensors else [math.nan]
+        for step, rate in enumerate(rates):
+            if (now := float(schedule(step))) != rate:
+                raise CheckpointError(
+                    f"checkpoint={os.fspath(path)!r} belongs to a run with other step sizes "
+                    f"(update {step + 1} of {len(rates)} had lr={rate!r} there, {now!r} here): "
+                    "use another file, or an lr that agrees for the updates already made"
+                )
         model = self.model
         for name in ("weight", "eta", "mu2"):
             getattr(model, name).copy_(tensors[f"model.{name}"])
@@ -496,6 +512,7 @@ class _Run:
         records = {k.removeprefix("history."): v for k, v in tensors.items()
                    if k.startswith("history.")}
         self.history = History.from_tensors(records)
+        self.rates = rates
         self.step, self.shortened = int(meta["step"]), int(meta["shortened"])
         self.time, self.averaged = float(meta["time"]), int(meta["averaged"])
         self.average.copy_(tensors["average"])
@@ -509,8 +526,19 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
     of centred Gaussians is :math:`\frac12\operatorname{tr}(K^{-1}\delta K)^2`). With
     :math:`W=U\Xi V^T`, :math:`KU=U\Lambda` and :math:`P=UU^T` its projection on the kernels that
     `W` reaches is :math:`PM+MP-PMP` with :math:`M=K-KCK`. The step is made there, and the result
-    brought back to the nearest kernel of the same rank; it is no longer than `rate`, and short
-    enough that no eigenvalue falls by more than half.
+    brought back to the nearest kernel of the same rank. It is no longer than `rate`, and short
+    enough that no eigenvalue falls by more than half: `K` stays positive from any start.
+
+    The mixed part turns a learned mode :math:`a` towards directions outside `U`. On a mode `b`
+    that is cut there, a step of size 1 in the full metric turns it by
+    :math:`\frac{\mu^2}{\mu^2-\kappa_a}(1-\frac{\kappa_a}{\kappa_b})` times the angle between
+    them, which overshoots if :math:`\kappa_a` is close to :math:`\mu^2` (the Fisher metric is the
+    curvature only where the model fits). So there :math:`\mu^2` is replaced by the gap
+    :math:`\mu^2-\lambda_a` that the step will leave, divided by its size, if that is less.
+
+    A mode that the data push to zero keeps a trace of weight, so that it may come back, and points
+    from then on where the data vary most in the space that is left: as an exact eigenvector of
+    another cut mode it would never meet the one that is missing.
     """
     sigma2, mu2 = model.sigma**2, model.mu2
     n = model.n_visible
@@ -520,27 +548,39 @@ def natural_step(model: ScalarFieldRBM, target: Target, rate: float) -> float:
     along = target.two_point @ u
     inside = u.T @ along
     change = lam[:, None] * inside * lam - torch.diag(lam)
-    root = lam.rsqrt()
-    fall = float(torch.linalg.eigvalsh(root[:, None] * change * root)[-1])
-    rate = min(rate, 0.5 / max(fall, 1e-12))
-    basis, block = u, torch.diag(sigma2 * xi**2) + rate * change
+    rate = _halving_at_most(lam, change, rate)
+    basis = u
     if rank < n:
         # directions that the data would turn the learned modes into
         extra = torch.linalg.qr(along - u @ inside).Q
         extra = torch.linalg.qr(extra - u @ (u.T @ extra)).Q[:, : n - rank]
         # where the data turn a mode nowhere, QR returns any direction, perhaps one inside `u`
         extra = extra * (torch.linalg.vector_norm(u.T @ extra, dim=0) < 1e-3)
+        gap = mu2 - lam + rate * change.diagonal().clamp(min=0)
+        mixed = (extra.T @ along) * lam * torch.minimum(mu2, gap / rate)
+        change = torch.cat([torch.cat([change, mixed.T], 1),
+                            torch.cat([mixed, torch.zeros_like(extra.T @ extra)], 1)])
         basis = torch.cat([u, extra], 1)
-        mixed = rate * mu2 * (extra.T @ along) * lam
-        block = torch.cat([torch.cat([block, mixed.T], 1),
-                           torch.cat([mixed, torch.zeros_like(extra.T @ extra)], 1)])
-    value, vector = torch.linalg.eigh(block)
-    # a mode that the data push to zero keeps a trace of weight, so that it may come back
-    value = value[-rank:].clamp(min=1e-12 * float(mu2))
-    if not float(value[-1]) < float(mu2):
-        raise StabilityError("natural step lost positivity: lower lr")
-    model.weight.copy_((basis @ vector[:, -rank:]) * (value / sigma2).sqrt() @ vt)
+        lam = torch.cat([lam, mu2.expand(extra.shape[1])])
+        rate = _halving_at_most(lam, change, rate)
+    value, vector = torch.linalg.eigh(torch.diag(mu2 - lam) + rate * change)
+    trace = 1e-12 * float(mu2)
+    basis = basis @ vector
+    idle = rank - int((value[-rank:] > trace).sum())
+    if idle and rank < n:
+        rest = basis[:, : idle - rank or None]
+        turn = torch.linalg.eigh(rest.T @ target.two_point @ rest).eigenvectors
+        basis[:, : idle - rank or None] = rest @ turn
+    value = value[-rank:].clamp(min=trace)
+    model.weight.copy_(basis[:, -rank:] * (value / sigma2).sqrt() @ vt)
     return rate
+
+
+def _halving_at_most(lam: Tensor, change: Tensor, rate: float) -> float:
+    """Return the step, at most `rate`, that lowers no eigenvalue of diag(lam) by more than half."""
+    root = lam.rsqrt()
+    fall = float(torch.linalg.eigvalsh(root[:, None] * change * root)[-1])
+    return min(rate, 0.5 / max(fall, 1e-12))
 
 
 def _largest_singular_value(w: Tensor) -> float:

@@ -7,6 +7,7 @@ found in `physml.datasets`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -25,7 +26,7 @@ from .lattice import Lattice
 
 __all__ = ["Ensemble", "phi4_ensemble"]
 
-_CHAINS = 256
+_CHAINS = 32, 256  # at least, at most: fewer could not be told to disagree
 _BURN_IN = 100  # steps in which the sampler is tuned
 _PILOT = 100  # steps from which the autocorrelation time is estimated
 
@@ -74,10 +75,11 @@ class Ensemble:
     def series(self, values: Tensor) -> Tensor:
         """Return numbers ``(n,)``, one a configuration, as chains ``(chains, n // chains)``.
 
-        For `physml.statistics`, which then sees what correlation is left.
+        For `physml.statistics`, which then sees what correlation is left. Where there are fewer
+        configurations than chains the shape is ``(n, 1)``.
         """
-        whole = len(self) - len(self) % self.chains
-        return values[:whole].reshape(-1, self.chains).T
+        chains = min(self.chains, len(self))
+        return values[: len(self) // chains * chains].reshape(-1, chains).T
 
 
 def phi4_ensemble(
@@ -141,7 +143,7 @@ def phi4_ensemble(
 
 def _generate(action, lattice, n, seed, processes, progress) -> Ensemble:
     g = generator(seed)
-    chains = min(_CHAINS, 2 * math.ceil(n / 2))
+    chains = min(max(_CHAINS[0], 2 * math.ceil(n / 2)), _CHAINS[1])
     flip = sampling.SwendsenWang if action.kappa >= 0 else sampling.GlobalFlip
     sampler = sampling.Sequence((sampling.HMC(action, 0.2, length=6.0, spread=0.3), flip(action)))
     phi = sampling.start(action, lattice, chains, generator=g)
@@ -153,13 +155,13 @@ def _generate(action, lattice, n, seed, processes, progress) -> Ensemble:
         tau = max(statistics.mean(x).tau_int for x in _watched(pilot.series).values())
     thin = max(1, math.ceil(3 * tau))
     burn_in = math.ceil(20 * tau)
-    rows = math.ceil(n / chains)
+    # at least so many that R-hat scatters by a quarter of what it may be off; short correlated
+    # series, such as the pilot's, would be biased by as much as that
+    rows = math.ceil(max(n / chains, 100 / math.sqrt(chains)))
     run = sampling.sample(pilot.sampler, pilot.phi, rows, burn_in=burn_in, thin=thin,
                           keep_fields=True, label="configurations", **options)
     fields = run.fields.transpose(0, 1).reshape(-1, *lattice.shape)[:n].contiguous()
-    # chains are compared in the longer of the two series
-    watched = run.series if rows >= 4 else pilot.series
-    agree = sampling.equilibration(_watched(watched), warn=False)
+    agree = sampling.equilibration(_watched(run.series), warn=False)
     return Ensemble(fields, action, lattice, seed, chains, _BURN_IN + _PILOT + burn_in,
                     thin, round(tau, 3), agree.rhat, agree.z)
 
@@ -181,44 +183,47 @@ def _folder(root: str | os.PathLike | None) -> Path:
 def _code() -> str:
     """Return the hash of the code that makes an ensemble: other code makes another one."""
     here = Path(__file__).parent
-    files = [here / "actions.py", here / "ensembles.py", *sorted((here / "sampling").glob("*.py"))]
+    names = "actions.py", "ensembles.py", "lattice.py", "observables.py", "statistics.py"
+    files = [*(here / name for name in names), *sorted((here / "sampling").glob("*.py"))]
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
-def _digest(fields: Tensor) -> str:
-    return hashlib.sha256(fields.numpy().tobytes()).hexdigest()
+def _digest(fields: Tensor, about: str) -> str:
+    return hashlib.sha256(fields.numpy().tobytes() + about.encode()).hexdigest()
 
 
 def _keep(path: Path, ensemble: Ensemble) -> None:
     """Write the file whole or not at all; a folder that cannot be written to is no error."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    about = {name: getattr(ensemble, name) for name in
-             ("chains", "burn_in", "thin", "tau_int", "rhat", "z")}
-    meta = {"about": json.dumps(about), "sha256": _digest(ensemble.fields)}
+    about = json.dumps({name: getattr(ensemble, name) for name in
+                        ("chains", "burn_in", "thin", "tau_int", "rhat", "z")})
+    meta = {"about": about, "sha256": _digest(ensemble.fields, about)}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"fields": ensemble.fields}, part, metadata=meta)
         os.replace(part, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how safetensors wraps the former
         warnings.warn(f"the ensemble could not be kept in {path.parent} ({error}): it will be "
                       "generated again next time; set PHYSML_DATA to a folder of yours",
                       stacklevel=3)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _read(path: Path, action: Phi4, lattice: Lattice, seed: int) -> Ensemble | None:
     """Return what `_keep` wrote, or None if it is not there, or damaged."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, False in a folder that may not be entered
         return None
     try:
         with safe_open(path, framework="pt") as file:
             meta, fields = file.metadata(), file.get_tensor("fields")
-        if meta["sha256"] != _digest(fields):
+        if meta["sha256"] != _digest(fields, meta["about"]):
             raise ValueError("its checksum does not fit")
         return Ensemble(fields, action, lattice, seed, **json.loads(meta["about"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

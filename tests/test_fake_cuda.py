@@ -13,13 +13,16 @@ automatic differentiation, which asks the driver for the device: that waits for 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from physml import observables
+from physml import observables, sampling
+from physml.actions import FreeField, InhomogeneousPhi4, Phi4, neighbour_sum
+from physml.device import generator
 from physml.errors import check_finite
 from physml.lattice import Lattice
 from physml.statistics import autocorrelation, function_of_means, jackknife, mean, split_rhat
@@ -79,7 +82,49 @@ def positive(device: torch.device) -> torch.Tensor:
     return torch.rand(3, 40, 2, device=device) + 1
 
 
+def rng(device: torch.device) -> torch.Generator:
+    """Return a generator on the device, or where there is none, on the CPU: nobody will see it."""
+    return generator(1, device if torch.cuda.is_available() else "cpu")
+
+
+def kernel() -> sampling.FourierKernel:
+    return sampling.FourierKernel(LATTICE, 0.5)  # a new one each time: it keeps tensors
+
+
+def step(sampler: Callable[[], object], steps: int = 2) -> Callable[[torch.device], object]:
+    """Return a run of some steps of a sampler: its fields, and all that it tells of itself."""
+    def run(device: torch.device) -> object:
+        made, g, out = sampler(), rng(device), []
+        state = made.init(fields(device))
+        for _ in range(steps):
+            state, info = made.step(state, g)
+            out.append((state, info))
+        return out
+    return run
+
+
+def sample(sampler: Callable[[], object], **options) -> Callable[[torch.device], object]:
+    def run(device: torch.device) -> object:
+        made, g = sampler(), rng(device)
+        phi = sampling.start(made.action, LATTICE, 6, generator=g, device=device)
+        return sampling.sample(made, phi, 5, generator=g, progress=False, **options)
+    return run
+
+
 LATTICE = Lattice((4, 6))
+PHI4 = Phi4(0.2, 0.1)
+
+
+
+def kicked(action: object, device: torch.device) -> torch.Tensor:
+    momentum, phi = fields(device), fields(device)
+    action.kick(momentum, phi)(0.5)
+    return momentum
+
+
+def inhomogeneous(device: torch.device) -> InhomogeneousPhi4:
+    return InhomogeneousPhi4.homogeneous(PHI4, LATTICE, device=device)
+
 
 # name: what to run; what ends by reading numbers is in the second table
 CASES: dict[str, Callable[[torch.device], object]] = {
@@ -112,6 +157,38 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     "observables.time_slice_correlator": lambda d: observables.time_slice_correlator(
         fields(d), LATTICE, 1
     ),
+    "actions.Phi4": lambda d: PHI4(fields(d)),
+    "actions.Phi4.force": lambda d: PHI4.force(fields(d)),
+    "actions.Phi4.kick": lambda d: kicked(PHI4, d),
+    "actions.Phi4.local_field": lambda d: PHI4.site_action(fields(d), PHI4.local_field(fields(d))),
+    "actions.FreeField.force": lambda d: FreeField(0.5, 2).force(fields(d)),
+    "actions.neighbour_sum": lambda d: neighbour_sum(fields(d)),
+    "actions.InhomogeneousPhi4": lambda d: inhomogeneous(d)(fields(d)),
+    "actions.InhomogeneousPhi4.kick": lambda d: kicked(inhomogeneous(d), d),
+    "sampling.start": lambda d: [
+        sampling.start(PHI4, LATTICE, 4, kind, generator=rng(d), device=d)
+        for kind in ("hot", "cold", "mixed")
+    ],
+    "sampling.noise_like": lambda d: sampling.noise_like(fields(d), rng(d)),
+    "sampling.FourierKernel": lambda d: kernel().apply(fields(d), -0.5),
+    "sampling.HMC": step(lambda: sampling.HMC(PHI4)),
+    "sampling.HMC, minimum norm": step(lambda: sampling.HMC(PHI4, integrator="minimum-norm")),
+    "sampling.HMC, accelerated": step(lambda: sampling.HMC(PHI4, kernel=kernel())),
+    "sampling.HMC, unadjusted": step(lambda: sampling.HMC(PHI4).unadjusted()),
+    "sampling.Langevin": step(lambda: sampling.Langevin(PHI4, 0.1)),
+    "sampling.Langevin, second order": step(
+        lambda: sampling.Langevin(PHI4, 0.1, "leimkuhler-matthews")
+    ),
+    "sampling.Langevin, accelerated": step(lambda: sampling.Langevin(PHI4, 0.1, kernel=kernel())),
+    "sampling.MALA": step(lambda: sampling.MALA(PHI4, 0.1)),
+    "sampling.Metropolis": step(lambda: sampling.Metropolis(PHI4)),
+    "sampling.GlobalFlip": step(lambda: sampling.GlobalFlip(PHI4)),
+    "sampling.Sequence": step(
+        lambda: sampling.Sequence((sampling.HMC(PHI4), sampling.GlobalFlip(PHI4)))
+    ),
+    "sampling.relax": lambda d: sampling.relax(
+        sampling.Langevin(PHI4, 0.1), fields(d), 4, rng(d), every=2
+    ),
 }
 READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.mean": lambda d: mean(chains(d)),
@@ -119,12 +196,21 @@ READING_CASES: dict[str, Callable[[torch.device], object]] = {
         lambda m, x: m[0] / m[1] + x, positive(d), chains(d), bin_size=5
     ),
     "statistics.split_rhat": lambda d: split_rhat(chains(d)),
+    # whether all labels are found
+    "sampling.SwendsenWang": step(lambda: sampling.SwendsenWang(PHI4)),
+    # the length is drawn with the device's generator
+    "sampling.HMC, random lengths": step(lambda: sampling.HMC(PHI4, spread=0.3)),
 }
 REAL_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.function_of_means": lambda d: function_of_means(lambda m: m[0] / m[1], positive(d)),
     "observables.summary": lambda d: observables.summary(
         observables.measure(torch.randn(3, 40, *LATTICE.shape, device=d), LATTICE), LATTICE
     ),
+    "sampling.sample": sample(
+        lambda: sampling.Sequence((sampling.HMC(PHI4), sampling.SwendsenWang(PHI4))),
+        burn_in=100, tune=0.8, thin=2, keep_fields=True,
+    ),
+    "sampling.sample, Langevin": sample(lambda: sampling.Langevin(PHI4, 0.1)),
 }
 
 
@@ -144,6 +230,38 @@ def test_no_devices_are_mixed_before_numbers_are_read(name):
 def test_the_same_on_a_real_gpu(name):
     result = (CASES | READING_CASES | REAL_CASES)[name](torch.device("cuda"))
     assert all(t.device.type == "cuda" for t in _tensors(result))
+
+
+@pytest.mark.gpu
+def test_a_run_goes_on_from_its_checkpoint_on_a_real_gpu(tmp_path):
+    """The random stream of the device is stored, and taken up again, bit for bit."""
+    device = torch.device("cuda")
+
+    def run(checkpoint=None, observe=None):
+        g = rng(device)
+        phi = sampling.start(PHI4, LATTICE, 6, generator=g, device=device)
+        return sampling.sample(sampling.HMC(PHI4), phi, 8, generator=g, progress=False,
+                               observe=observe, checkpoint=checkpoint, checkpoint_every=0)
+
+    calls = itertools.count()
+
+    def interrupted(phi):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return {"phi2": phi.square().mean((1, 2))}
+
+    def observe(phi):
+        return {"phi2": phi.square().mean((1, 2))}
+
+    whole, path = run(observe=observe), tmp_path / "run.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling.chain, "_ROUND", 1.0)  # a look at the clock after every step
+        with pytest.raises(KeyboardInterrupt):
+            run(path, interrupted)
+    assert path.exists()
+    again = run(path, observe)
+    assert torch.equal(again.phi, whole.phi)
+    assert torch.equal(again.series["phi2"], whole.series["phi2"])
 
 
 # --- the test bites ----------------------------------------------------------------------------

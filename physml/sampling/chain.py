@@ -623,7 +623,7 @@ class Equilibration:
         Split-:math:`\hat R` of each series.
     z
         Mean over the chains that started hot minus that over those that started cold, in standard
-        errors, for each series.
+        errors, for each series; empty for fewer than four chains, which give no such error.
     """
 
     rhat: dict[str, float] = field(default_factory=dict)
@@ -661,12 +661,12 @@ def equilibration(series: dict[str, Tensor], *, mixed: bool = True,
     found = Equilibration()
     for name, values in series.items():
         found.rhat[name] = statistics.split_rhat(values)
-        if mixed:
+        if mixed and len(values) >= 4:
             hot, cold = values[::2].mean(1), values[1::2].mean(1)
             error = math.sqrt(float(hot.var() / len(hot) + cold.var() / len(cold)))
             found.z[name] = float(hot.mean() - cold.mean()) / error if error else 0.0
     if warn and not found.reached:
-        bad = [f"{n}: R-hat {r:.3f}" + (f", hot - cold {found.z[n]:+.1f} sigma" if mixed else "")
+        bad = [f"{n}: R-hat {r:.3f}" + (f", hot - cold {found.z[n]:+.1f} sigma" if found.z else "")
                for n, r in found.rhat.items()]
         warnings.warn("chains disagree (" + "; ".join(bad) + "): burn in for longer, or add a "
                       "move that changes what is frozen, such as SwendsenWang",

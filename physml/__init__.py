@@ -2,7 +2,7 @@
 
 The modules, from the ground up; imports only point down this list:
 
-* `errors`, `device`, `lattice` -- checks, where the numbers live, sites and momenta;
+* `errors`, `device`, `checkpoints`, `lattice` -- checks, where numbers live, files, sites;
 * `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "actions",
+    "checkpoints",
     "datasets",
     "device",
     "ensembles",

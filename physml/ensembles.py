@@ -7,7 +7,6 @@ found in `physml.datasets`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -18,10 +17,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import sampling, statistics
+from . import checkpoints, sampling, statistics
 from .actions import Phi4
 from .device import generator
-from .errors import check_positive_int
+from .errors import CheckpointError, check_positive_int
 from .lattice import Lattice
 
 __all__ = ["Ensemble", "phi4_ensemble"]
@@ -194,38 +193,27 @@ def _digest(fields: Tensor, about: str) -> str:
 
 def _keep(path: Path, ensemble: Ensemble) -> None:
     """Write the file whole or not at all; a folder that cannot be written to is no error."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     about = json.dumps({name: getattr(ensemble, name) for name in
                         ("chains", "burn_in", "thin", "tau_int", "rhat", "z")})
     meta = {"about": about, "sha256": _digest(ensemble.fields, about)}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"fields": ensemble.fields}, part, metadata=meta)
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:  # the latter is how safetensors wraps the former
+        checkpoints.write(path, {"fields": ensemble.fields}, meta)
+    except OSError as error:
         warnings.warn(f"the ensemble could not be kept in {path.parent} ({error}): it will be "
                       "generated again next time; set PHYSML_DATA to a folder of yours",
                       stacklevel=3)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _read(path: Path, action: Phi4, lattice: Lattice, seed: int) -> Ensemble | None:
     """Return what `_keep` wrote, or None if it is not there, or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     if not os.path.exists(path):  # unlike Path.exists, False in a folder that may not be entered
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            meta, fields = file.metadata(), file.get_tensor("fields")
+        tensors, meta = checkpoints.read(path)
+        fields = tensors["fields"]
         if meta["sha256"] != _digest(fields, meta["about"]):
             raise ValueError("its checksum does not fit")
         return Ensemble(fields, action, lattice, seed, **json.loads(meta["about"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (CheckpointError, KeyError, TypeError, ValueError) as error:
         warnings.warn(f"{path} is damaged ({error}): the ensemble is generated anew", stacklevel=3)
         return None

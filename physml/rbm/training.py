@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import exact
+from .. import checkpoints, exact
 from ..errors import (
     CheckpointError,
     StabilityError,
@@ -451,9 +451,7 @@ class _Run:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run to `path` as one safetensors file, whole or not at all."""
-        from safetensors.torch import save_file
-
-        model, path = self.model, Path(path)
+        model = self.model
         tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
         tensors["average"] = self.average
         tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64)
@@ -466,25 +464,12 @@ class _Run:
         meta = {"options": json.dumps(self.options), "step": str(self.step),
                 "time": repr(self.time), "shortened": str(self.shortened),
                 "averaged": str(self.averaged)}
-        part = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
-        os.replace(part, path)
+        checkpoints.write(path, tensors, meta)
 
     def load(self, path: str | os.PathLike, schedule: Callable[[int], float]) -> None:
         """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata()
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
-                "remove it to start afresh, or give the copy of an earlier save"
-            ) from error
-        then = json.loads((meta or {}).get("options", "{}"))
+        tensors, meta = checkpoints.read(path)
+        then = json.loads(meta.get("options", "{}"))
         other = [k for k in self.options if then.get(k) != self.options[k]]
         if other:
             raise CheckpointError(

@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import statistics
+from .. import checkpoints, statistics
 from ..actions import LocalAction
 from ..errors import (
     CheckpointError,
@@ -391,8 +391,6 @@ class _Runner:
 
     def save(self, path: Path) -> None:
         """Write the run to `path` as one safetensors file, whole or not at all."""
-        from safetensors.torch import save_file
-
         tensors = {f"series.{k}": v for k, v in self.series.items()}
         for i, block in enumerate(self.blocks):
             tensors |= {f"block.{i}.{k}": v for k, v in enumerate(block.state)}
@@ -401,24 +399,11 @@ class _Runner:
             tensors["fields"] = self.fields
         meta = {"identity": self.identity, "progress": self.at.dumps(),
                 "log_steps": json.dumps(self.log_steps)}
-        part = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
-        os.replace(part, path)
+        checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
-                "remove it to start afresh, or give the copy of an earlier save"
-            ) from error
+        tensors, meta = checkpoints.read(path)
         if meta.get("identity") != self.identity:
             there = json.loads(meta.get("identity", "{}"))
             here = json.loads(self.identity)

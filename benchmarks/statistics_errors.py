@@ -1,6 +1,6 @@
 """Errors of a million correlated numbers: `physml.statistics.mean` beside emcee and pyerrors.
 
-    python benchmarks/statistics_errors.py [--chains 1] [--values 1000000] [--threads 1]
+    python -m benchmarks.statistics_errors [--chains 1] [--values 1000000] [--threads 1]
 
 Each candidate gets the same float64 series, an autoregressive process whose autocorrelation time
 is known, and returns what it can: emcee a time without an error, pyerrors the mean, its error, the
@@ -21,7 +21,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-import harness
+from benchmarks import harness
 
 RHO = 0.9
 TAU = (1 + RHO) / (2 * (1 - RHO))

@@ -408,8 +408,8 @@ def samplers(options: argparse.Namespace) -> list[str]:
     clusters = sampling.SwendsenWang(action)
     found = {  # sampler, measurements, steps from one to the next
         "Langevin": (sampling.Langevin(action, 0.02, "leimkuhler-matthews"), 1000, 50),
-        "Metropolis": (sampling.Metropolis(action, 1.5), 1000, 5),
-        "HMC, length 1": (hmc, 2000, 4),
+        "Metropolis": (sampling.Metropolis(action, 1.5), 1000, 20),
+        "HMC, length 1": (hmc, 1000, 8),
         "HMC, length 4-8": (long, 1000, 1),
         "HMC, length 1, clusters": (sampling.Sequence((hmc, clusters)), 1000, 1),
         "HMC, length 4-8, clusters": (sampling.Sequence((long, clusters)), 500, 1),

@@ -24,6 +24,7 @@ and no peer ahead; 5120 configurations of `phi4_ensemble` at kappa = 0.27 in 20 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import multiprocessing
 import os
@@ -253,16 +254,24 @@ def numpy_hmc(kappa: float, lam: float, chains: int, block: int = 16, dtype=np.f
 
 def one_by_one(kappa: float, lam: float, chains: int) -> Chains:
     """Return single chains in float64, some in each of as many processes as there are cores."""
-    cores = os.cpu_count() or 1
-    pools = [_process() for _ in range(cores)]
+    pools = _helpers()
+    share = -(-chains // len(pools))
+
+    def everywhere(function, *arguments):
+        jobs = [pool.apply_async(function, arguments) for pool in pools]
+        return [job.get() for job in jobs]
+
     for seed, pool in enumerate(pools):
-        pool.submit(_make, "numpy", kappa, lam, -(-chains // cores), 1, np.float64, seed).result()
-
-    def everywhere(*call):
-        return [job.result() for job in [pool.submit(*call) for pool in pools]]
-
+        pool.apply(_make, ("numpy", kappa, lam, share, 1, np.float64, seed))
     return Chains(lambda n: everywhere(_advance, n),
                   lambda: np.concatenate(everywhere(_fields)))
+
+
+@functools.cache
+def _helpers() -> list:
+    """Return a process for each core; unlike those of an executor they end with their parent."""
+    spawn = multiprocessing.get_context("spawn")
+    return [spawn.Pool(1) for _ in range(os.cpu_count() or 1)]
 
 
 class Code(NamedTuple):
@@ -320,8 +329,8 @@ def check(name: str, pool: ProcessPoolExecutor) -> None:
     means = np.mean(rows, axis=0)  # of independent chains
     error = means.std(ddof=1) / np.sqrt(len(means))
     z = (means.mean() - expected) / error
-    print(f"  {name:18} <phi^2> = {means.mean():.4f}({error:.4f}), "
-          f"exact {expected:.4f}, z {z:+.1f}")
+    print(f"  {name:18} <phi^2> = {means.mean():.4f}({error:.4f}), exact {expected:.4f}, "
+          f"z {z:+.1f}", flush=True)
     if not abs(z) < 4:
         raise SystemExit(f"{name} does not sample this theory")
 

@@ -145,6 +145,21 @@ def process(made: diffusion.Process, device: torch.device) -> object:
             made.prior_log_density(phi), made.marginal(phi**2, 0.3), reverse.drift(phi, phi, 0.3)]
 
 
+def denoised(sampler: object, device: torch.device) -> object:
+    """Return fields after some steps back, with noise from the device."""
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    g = rng(device)
+    return [diffusion.integrate(score, VP, fields(device), [1.0, 0.6, 0.3], sampler,
+                                lambda: sampling.noise_like(fields(device), g), last=last)
+            for last in diffusion.LAST]
+
+
+def generated(device: torch.device) -> object:
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    return diffusion.generate(score, VP, LATTICE, 70, steps=4, sampler="euler-maruyama",
+                              film=[0.5], generator=rng(device), device=device)
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -213,6 +228,10 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     ),
     "diffusion.VarianceExploding": lambda d: process(VE, d),
     "diffusion.VariancePreserving": lambda d: process(VP, d),
+    **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)
+       for name, made in [*diffusion.SAMPLERS.items(),
+                          ("snr", diffusion.PredictorCorrector("snr", 0.1)),
+                          ("churn", diffusion.Heun(0.5))]},
     "diffusion.GaussianScore": scored(
         lambda: diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VE), (4, 6)
     ),
@@ -244,6 +263,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
         lambda: sampling.Sequence((sampling.HMC(PHI4), sampling.SwendsenWang(PHI4))),
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
     ),
+    "diffusion.generate": generated,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()
     ),

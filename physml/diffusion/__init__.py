@@ -3,9 +3,22 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 =============  ================================================================================
 `sde`          forward and reverse processes, their exact kernels, time grids; the conventions
 `scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
+`samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
 =============  ================================================================================
 """
 
+from .samplers import (
+    DPM,
+    LAST,
+    RK4,
+    SAMPLERS,
+    EulerMaruyama,
+    Generated,
+    Heun,
+    PredictorCorrector,
+    generate,
+    integrate,
+)
 from .scores import (
     GaussianScore,
     MixtureScore,
@@ -25,9 +38,17 @@ from .sde import (
 )
 
 __all__ = [
+    "DPM",
     "GRIDS",
+    "LAST",
+    "RK4",
+    "SAMPLERS",
+    "EulerMaruyama",
     "GaussianScore",
+    "Generated",
+    "Heun",
     "MixtureScore",
+    "PredictorCorrector",
     "Process",
     "Reverse",
     "Score",
@@ -35,6 +56,8 @@ __all__ = [
     "VariancePreserving",
     "ZeroDimensionalScore",
     "denoiser",
+    "generate",
+    "integrate",
     "over_sites",
     "score_of",
     "time_grid",

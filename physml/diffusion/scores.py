@@ -324,7 +324,7 @@ class ZeroDimensionalScore:
         # wide noise: at the nodes that resolve the action; narrow noise: at nodes that resolve it
         for wide, part in ((True, self._wide), (False, self._narrow)):
             which = ((ratio > panel / 3) == wide).nonzero()[:, 0]
-            for some in which.split(2048):
+            for some in which.split(128):  # what fits into a core's cache
                 if len(some):
                     centre = (phi[some] / factor[some])[:, None]
                     out[:, some] = part(centre, ratio[some][:, None])

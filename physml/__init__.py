@@ -7,6 +7,7 @@ The modules, from the ground up; imports only point down this list:
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
 * `sampling`, `gibbs`, `ensembles` -- Langevin, HMC, Metropolis, clusters, Gibbs; configurations;
+* `diffusion` -- diffusion models: processes, exact scores, samplers, likelihoods;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
 
@@ -25,6 +26,7 @@ _MODULES = (
     "checkpoints",
     "datasets",
     "device",
+    "diffusion",
     "ensembles",
     "errors",
     "exact",

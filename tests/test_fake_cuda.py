@@ -20,8 +20,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from physml import observables, sampling
-from physml.actions import FreeField, InhomogeneousPhi4, Phi4, neighbour_sum
+from physml import diffusion, observables, sampling
+from physml.actions import FreeField, InhomogeneousPhi4, Phi4, ZeroDimensionalPhi4, neighbour_sum
 from physml.device import generator
 from physml.errors import check_finite
 from physml.lattice import Lattice
@@ -126,6 +126,43 @@ def inhomogeneous(device: torch.device) -> InhomogeneousPhi4:
     return InhomogeneousPhi4.homogeneous(PHI4, LATTICE, device=device)
 
 
+def times(device: torch.device) -> torch.Tensor:
+    return torch.rand(3, device=device)
+
+
+def scored(law: Callable[[], object], shape: tuple[int, ...]) -> Callable[[torch.device], object]:
+    """Return a run of all that an exact law knows, at one time and at a time for each chain."""
+    def run(device: torch.device) -> object:
+        made, phi = law(), torch.randn(3, *shape, device=device)
+        calls = (made, made.log_density, made.divergence, diffusion.denoiser(made, made.process))
+        return [f(phi, t) for f in calls for t in (0.3, times(device))]
+    return run
+
+
+def process(made: diffusion.Process, device: torch.device) -> object:
+    phi, reverse = fields(device), diffusion.Reverse(made)
+    return [made.perturb(phi, 0.3, phi), made.perturb(phi, times(device), phi), made.prior(phi),
+            made.prior_log_density(phi), made.marginal(phi**2, 0.3), reverse.drift(phi, phi, 0.3)]
+
+
+def denoised(sampler: object, device: torch.device) -> object:
+    """Return fields after some steps back, with noise from the device."""
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    g = rng(device)
+    return [diffusion.integrate(score, VP, fields(device), [1.0, 0.6, 0.3], sampler,
+                                lambda: sampling.noise_like(fields(device), g), last=last)
+            for last in diffusion.LAST]
+
+
+def generated(device: torch.device) -> object:
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    return diffusion.generate(score, VP, LATTICE, 70, steps=4, sampler="euler-maruyama",
+                              film=[0.5], generator=rng(device), device=device)
+
+
+VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
+
+
 # name: what to run; what ends by reading numbers is in the second table
 CASES: dict[str, Callable[[torch.device], object]] = {
     "lattice.sites": lambda d: LATTICE.sites(d),
@@ -189,6 +226,22 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     "sampling.relax": lambda d: sampling.relax(
         sampling.Langevin(PHI4, 0.1), fields(d), 4, rng(d), every=2
     ),
+    "diffusion.VarianceExploding": lambda d: process(VE, d),
+    "diffusion.VariancePreserving": lambda d: process(VP, d),
+    **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)
+       for name, made in [*diffusion.SAMPLERS.items(),
+                          ("snr", diffusion.PredictorCorrector("snr", 0.1)),
+                          ("churn", diffusion.Heun(0.5))]},
+    "diffusion.GaussianScore": scored(
+        lambda: diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VE), (4, 6)
+    ),
+    "diffusion.GaussianScore, dense": scored(
+        lambda: diffusion.GaussianScore.of_matrix(LATTICE.kinetic_matrix(0.5), VP, LATTICE), (4, 6)
+    ),
+    "diffusion.MixtureScore": scored(
+        lambda: diffusion.MixtureScore(VP, torch.ones(2), torch.zeros(2, 4, 6), torch.ones(2)),
+        (4, 6),
+    ),
 }
 READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.mean": lambda d: mean(chains(d)),
@@ -209,6 +262,10 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
     "sampling.sample": sample(
         lambda: sampling.Sequence((sampling.HMC(PHI4), sampling.SwendsenWang(PHI4))),
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
+    ),
+    "diffusion.generate": generated,
+    "diffusion.ZeroDimensionalScore": scored(
+        lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()
     ),
     "sampling.sample, Langevin": sample(lambda: sampling.Langevin(PHI4, 0.1)),
 }

@@ -1,0 +1,64 @@
+r"""Diffusion models of lattice fields: noise is added to a field, and taken away again.
+
+=============  ================================================================================
+`sde`          forward and reverse processes, their exact kernels, time grids; the conventions
+`scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
+`samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
+=============  ================================================================================
+"""
+
+from .samplers import (
+    DPM,
+    LAST,
+    RK4,
+    SAMPLERS,
+    EulerMaruyama,
+    Generated,
+    Heun,
+    PredictorCorrector,
+    generate,
+    integrate,
+)
+from .scores import (
+    GaussianScore,
+    MixtureScore,
+    Score,
+    ZeroDimensionalScore,
+    denoiser,
+    score_of,
+)
+from .sde import (
+    GRIDS,
+    Process,
+    Reverse,
+    VarianceExploding,
+    VariancePreserving,
+    over_sites,
+    time_grid,
+)
+
+__all__ = [
+    "DPM",
+    "GRIDS",
+    "LAST",
+    "RK4",
+    "SAMPLERS",
+    "EulerMaruyama",
+    "GaussianScore",
+    "Generated",
+    "Heun",
+    "MixtureScore",
+    "PredictorCorrector",
+    "Process",
+    "Reverse",
+    "Score",
+    "VarianceExploding",
+    "VariancePreserving",
+    "ZeroDimensionalScore",
+    "denoiser",
+    "generate",
+    "integrate",
+    "over_sites",
+    "score_of",
+    "time_grid",
+]

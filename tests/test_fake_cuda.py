@@ -160,6 +160,14 @@ def generated(device: torch.device) -> object:
                               film=[0.5], generator=rng(device), device=device)
 
 
+def likelihood(device: torch.device) -> object:
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    options = {"steps": 3, "generator": rng(device), "step_error": True}
+    found = diffusion.propose(score, VP, LATTICE, 70, device=device, **options)
+    return [found] + [diffusion.log_density(score, VP, found.fields, trace=trace, **options)
+                      for trace in ("exact", "hutchinson", "analytic")]
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -232,6 +240,10 @@ CASES: dict[str, Callable[[torch.device], object]] = {
        for name, made in [*diffusion.SAMPLERS.items(),
                           ("snr", diffusion.PredictorCorrector("snr", 0.1)),
                           ("churn", diffusion.Heun(0.5))]},
+    "diffusion.log_density": lambda d: diffusion.log_density(
+        diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP), VP, fields(d),
+        steps=2, trace="analytic", step_error=True
+    ),
     "diffusion.GaussianScore": scored(
         lambda: diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VE), (4, 6)
     ),
@@ -264,6 +276,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
     ),
     "diffusion.generate": generated,
+    "diffusion.propose and log_density": likelihood,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()
     ),

@@ -4,9 +4,11 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `sde`          forward and reverse processes, their exact kernels, time grids; the conventions
 `scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
 `samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
+`likelihood`   log densities along the probability flow, with their errors
 =============  ================================================================================
 """
 
+from .likelihood import LogDensity, log_density, propose
 from .samplers import (
     DPM,
     LAST,
@@ -47,6 +49,7 @@ __all__ = [
     "GaussianScore",
     "Generated",
     "Heun",
+    "LogDensity",
     "MixtureScore",
     "PredictorCorrector",
     "Process",
@@ -58,7 +61,9 @@ __all__ = [
     "denoiser",
     "generate",
     "integrate",
+    "log_density",
     "over_sites",
+    "propose",
     "score_of",
     "time_grid",
 ]

@@ -244,6 +244,12 @@ CASES: dict[str, Callable[[torch.device], object]] = {
         diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP), VP, fields(d),
         steps=2, trace="analytic", step_error=True
     ),
+    "diffusion.log_weights": lambda d: diffusion.log_weights(
+        PHI4, fields(d), torch.zeros(3, device=d)
+    ),
+    "diffusion.independence_metropolis": lambda d: diffusion.independence_metropolis(
+        torch.randn(40, device=d), chains=2, generator=rng(d)
+    ),
     "diffusion.GaussianScore": scored(
         lambda: diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VE), (4, 6)
     ),
@@ -261,6 +267,10 @@ READING_CASES: dict[str, Callable[[torch.device], object]] = {
         lambda m, x: m[0] / m[1] + x, positive(d), chains(d), bin_size=5
     ),
     "statistics.split_rhat": lambda d: split_rhat(chains(d)),
+    "diffusion.effective_sample_size": lambda d: diffusion.effective_sample_size(chains(d)[0]),
+    "diffusion.expected_acceptance": lambda d: diffusion.expected_acceptance(chains(d)[0]),
+    "diffusion.log_partition": lambda d: diffusion.log_partition(chains(d)[0]),
+    "diffusion.reweight": lambda d: diffusion.reweight(chains(d)[0], chains(d)[1]),
     # whether all labels are found
     "sampling.SwendsenWang": step(lambda: sampling.SwendsenWang(PHI4)),
     # the length is drawn with the device's generator

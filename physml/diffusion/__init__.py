@@ -5,9 +5,19 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
 `samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
 `likelihood`   log densities along the probability flow, with their errors
+`correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
 
+from .correction import (
+    IndependenceChain,
+    effective_sample_size,
+    expected_acceptance,
+    independence_metropolis,
+    log_partition,
+    log_weights,
+    reweight,
+)
 from .likelihood import LogDensity, log_density, propose
 from .samplers import (
     DPM,
@@ -49,6 +59,7 @@ __all__ = [
     "GaussianScore",
     "Generated",
     "Heun",
+    "IndependenceChain",
     "LogDensity",
     "MixtureScore",
     "PredictorCorrector",
@@ -59,11 +70,17 @@ __all__ = [
     "VariancePreserving",
     "ZeroDimensionalScore",
     "denoiser",
+    "effective_sample_size",
+    "expected_acceptance",
     "generate",
+    "independence_metropolis",
     "integrate",
     "log_density",
+    "log_partition",
+    "log_weights",
     "over_sites",
     "propose",
+    "reweight",
     "score_of",
     "time_grid",
 ]

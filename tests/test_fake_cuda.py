@@ -168,6 +168,14 @@ def likelihood(device: torch.device) -> object:
                       for trace in ("exact", "hutchinson", "analytic")]
 
 
+def network(device: torch.device) -> object:
+    net = diffusion.UNet((4, 4), 1, 8, generator=generator(1))
+    model = diffusion.ScoreModel(net, VP, 1 / Lattice((4, 8)).free_spectrum(0.5)).to(device)
+    phi = torch.randn(3, 4, 8, device=device)
+    return [model(phi, 0.3), model(phi, times(device)), model.denoise(phi, 0.3),
+            diffusion.log_density(model, VP, phi, steps=2)]
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -286,6 +294,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
     ),
     "diffusion.generate": generated,
+    "diffusion.UNet": network,
     "diffusion.propose and log_density": likelihood,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()

@@ -5,6 +5,7 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
 `samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
 `likelihood`   log densities along the probability flow, with their errors
+`networks`     networks that contain the free field exactly, odd and periodic
 `correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
@@ -19,6 +20,7 @@ from .correction import (
     reweight,
 )
 from .likelihood import LogDensity, log_density, propose
+from .networks import OddMLP, ScoreModel, UNet
 from .samplers import (
     DPM,
     LAST,
@@ -62,10 +64,13 @@ __all__ = [
     "IndependenceChain",
     "LogDensity",
     "MixtureScore",
+    "OddMLP",
     "PredictorCorrector",
     "Process",
     "Reverse",
     "Score",
+    "ScoreModel",
+    "UNet",
     "VarianceExploding",
     "VariancePreserving",
     "ZeroDimensionalScore",

@@ -160,6 +160,22 @@ def generated(device: torch.device) -> object:
                               film=[0.5], generator=rng(device), device=device)
 
 
+def likelihood(device: torch.device) -> object:
+    score = diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP)
+    options = {"steps": 3, "generator": rng(device), "step_error": True}
+    found = diffusion.propose(score, VP, LATTICE, 70, device=device, **options)
+    return [found] + [diffusion.log_density(score, VP, found.fields, trace=trace, **options)
+                      for trace in ("exact", "hutchinson", "analytic")]
+
+
+def network(device: torch.device) -> object:
+    net = diffusion.UNet((4, 4), 1, 8, generator=generator(1))
+    model = diffusion.ScoreModel(net, VP, 1 / Lattice((4, 8)).free_spectrum(0.5)).to(device)
+    phi = torch.randn(3, 4, 8, device=device)
+    return [model(phi, 0.3), model(phi, times(device)), model.denoise(phi, 0.3),
+            diffusion.log_density(model, VP, phi, steps=2)]
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -232,6 +248,16 @@ CASES: dict[str, Callable[[torch.device], object]] = {
        for name, made in [*diffusion.SAMPLERS.items(),
                           ("snr", diffusion.PredictorCorrector("snr", 0.1)),
                           ("churn", diffusion.Heun(0.5))]},
+    "diffusion.log_density": lambda d: diffusion.log_density(
+        diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VP), VP, fields(d),
+        steps=2, trace="analytic", step_error=True
+    ),
+    "diffusion.log_weights": lambda d: diffusion.log_weights(
+        PHI4, fields(d), torch.zeros(3, device=d)
+    ),
+    "diffusion.independence_metropolis": lambda d: diffusion.independence_metropolis(
+        torch.randn(40, device=d), chains=2, generator=rng(d)
+    ),
     "diffusion.GaussianScore": scored(
         lambda: diffusion.GaussianScore.of_spectrum(LATTICE.free_spectrum(0.5), VE), (4, 6)
     ),
@@ -249,6 +275,10 @@ READING_CASES: dict[str, Callable[[torch.device], object]] = {
         lambda m, x: m[0] / m[1] + x, positive(d), chains(d), bin_size=5
     ),
     "statistics.split_rhat": lambda d: split_rhat(chains(d)),
+    "diffusion.effective_sample_size": lambda d: diffusion.effective_sample_size(chains(d)[0]),
+    "diffusion.expected_acceptance": lambda d: diffusion.expected_acceptance(chains(d)[0]),
+    "diffusion.log_partition": lambda d: diffusion.log_partition(chains(d)[0]),
+    "diffusion.reweight": lambda d: diffusion.reweight(chains(d)[0], chains(d)[1]),
     # whether all labels are found
     "sampling.SwendsenWang": step(lambda: sampling.SwendsenWang(PHI4)),
     # the length is drawn with the device's generator
@@ -264,6 +294,8 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
     ),
     "diffusion.generate": generated,
+    "diffusion.UNet": network,
+    "diffusion.propose and log_density": likelihood,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()
     ),

@@ -4,9 +4,23 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `sde`          forward and reverse processes, their exact kernels, time grids; the conventions
 `scores`       exact scores: free fields, mixtures, one degree of freedom; Tweedie's formula
 `samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
+`likelihood`   log densities along the probability flow, with their errors
+`networks`     networks that contain the free field exactly, odd and periodic
+`correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
 
+from .correction import (
+    IndependenceChain,
+    effective_sample_size,
+    expected_acceptance,
+    independence_metropolis,
+    log_partition,
+    log_weights,
+    reweight,
+)
+from .likelihood import LogDensity, log_density, propose
+from .networks import OddMLP, ScoreModel, UNet
 from .samplers import (
     DPM,
     LAST,
@@ -47,18 +61,31 @@ __all__ = [
     "GaussianScore",
     "Generated",
     "Heun",
+    "IndependenceChain",
+    "LogDensity",
     "MixtureScore",
+    "OddMLP",
     "PredictorCorrector",
     "Process",
     "Reverse",
     "Score",
+    "ScoreModel",
+    "UNet",
     "VarianceExploding",
     "VariancePreserving",
     "ZeroDimensionalScore",
     "denoiser",
+    "effective_sample_size",
+    "expected_acceptance",
     "generate",
+    "independence_metropolis",
     "integrate",
+    "log_density",
+    "log_partition",
+    "log_weights",
     "over_sites",
+    "propose",
+    "reweight",
     "score_of",
     "time_grid",
 ]

@@ -348,7 +348,7 @@ def generate(
         dtype, device = start.dtype, start.device
     frames = _frames(times, film)
     count = _Counted(score)
-    streams = _streams(chains, generator, device)
+    streams = block_streams(chains, generator, device)
     size = -(-check_positive_int("batch", batch) // BLOCK)
     fields = torch.empty(chains, *shape, dtype=dtype, device=device)
     kept = fields.new_empty(len(frames), *fields.shape) if frames else None
@@ -362,9 +362,7 @@ def generate(
             width = part.stop - part.start
 
             def draw(some=streams[first : first + size], width=width) -> Tensor:
-                blocks = [torch.empty(BLOCK, *shape, dtype=dtype, device=device)
-                          .normal_(generator=g) for g in some]
-                return torch.cat(blocks)[:width]
+                return block_noise(some, shape, dtype, device)[:width]
 
             def watch(n: int, phi: Tensor, part=part) -> None:
                 bar.update(min(n, 1))
@@ -398,7 +396,14 @@ def _slope(score: Score, process: Process, x: Tensor, r: float) -> Tensor:
     return -r * factor * score(factor * x, t)
 
 
-def _streams(chains: int, generator: torch.Generator, device: torch.device | str) -> list:
+def block_noise(streams: list, shape: tuple[int, ...], dtype: torch.dtype,
+                device: torch.device | str) -> Tensor:
+    """Return standard normal noise for whole blocks, ``(blocks * 64, *shape)``."""
+    return torch.cat([torch.empty(BLOCK, *shape, dtype=dtype, device=device)
+                      .normal_(generator=stream) for stream in streams])
+
+
+def block_streams(chains: int, generator: torch.Generator, device: torch.device | str) -> list:
     """Return a generator for each block of chains."""
     return [torch.Generator(device=device).manual_seed(
         int(torch.randint(2**62, (), generator=generator, device=generator.device)))

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from physml import observables
+from physml import observables, phi4_learning
 from physml.errors import check_finite
 from physml.lattice import Lattice
 from physml.statistics import autocorrelation, function_of_means, jackknife, mean, split_rhat
@@ -112,6 +112,25 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     "observables.time_slice_correlator": lambda d: observables.time_slice_correlator(
         fields(d), LATTICE, 1
     ),
+    "phi4_learning.sufficient_statistics": lambda d: phi4_learning.sufficient_statistics(
+        fields(d), source=True
+    ),
+    "phi4_learning.NextNearestPhi4": lambda d: [
+        f(fields(d))
+        for action in [phi4_learning.NextNearestPhi4(1.0, 0.5, 1.0, 0.2)]
+        for f in (action, action.force, action.local_field)
+    ],
+    "phi4_learning.free_energy_gradient": lambda d: phi4_learning.free_energy_gradient(
+        chains(d)[0], positive(d)[0]
+    ),
+    "phi4_learning.gaussian_moments": lambda d: phi4_learning.gaussian_moments(fields(d)[0], 0.5),
+    "phi4_learning.site_log_z": lambda d: phi4_learning.site_log_z(chains(d), 0.5, 0.1),
+    "phi4_learning.Phi4Network": lambda d: [
+        phi4_learning.Phi4Network(40, 5, b=0.1, n=0.1, init=0, device=d, hidden=kind).free_action(
+            chains(d).double()
+        )
+        for kind in ("real", "binary", "spin")
+    ],
 }
 READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.mean": lambda d: mean(chains(d)),

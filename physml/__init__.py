@@ -8,6 +8,7 @@ The modules, from the ground up; imports only point down this list:
 * `graphs` -- Markov random fields, cliques and their potentials;
 * `sampling`, `gibbs`, `ensembles` -- Langevin, HMC, Metropolis, clusters, Gibbs; configurations;
 * `diffusion` -- diffusion models: processes, exact scores, samplers, likelihoods;
+* `phi4_learning` -- phi^4 actions and networks that learn, reweighting;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
 
@@ -36,6 +37,7 @@ _MODULES = (
     "graphs",
     "lattice",
     "observables",
+    "phi4_learning",
     "plotting",
     "rbm",
     "sampling",

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from physml import diffusion, observables, sampling
+from physml import diffusion, observables, phi4_learning, sampling
 from physml.actions import FreeField, InhomogeneousPhi4, Phi4, ZeroDimensionalPhi4, neighbour_sum
 from physml.device import generator
 from physml.errors import check_finite
@@ -268,6 +268,25 @@ CASES: dict[str, Callable[[torch.device], object]] = {
         lambda: diffusion.MixtureScore(VP, torch.ones(2), torch.zeros(2, 4, 6), torch.ones(2)),
         (4, 6),
     ),
+    "phi4_learning.sufficient_statistics": lambda d: phi4_learning.sufficient_statistics(
+        fields(d), source=True
+    ),
+    "phi4_learning.NextNearestPhi4": lambda d: [
+        f(fields(d))
+        for action in [phi4_learning.NextNearestPhi4(1.0, 0.5, 1.0, 0.2)]
+        for f in (action, action.force, action.local_field)
+    ],
+    "phi4_learning.free_energy_gradient": lambda d: phi4_learning.free_energy_gradient(
+        chains(d)[0], positive(d)[0]
+    ),
+    "phi4_learning.gaussian_moments": lambda d: phi4_learning.gaussian_moments(fields(d)[0], 0.5),
+    "phi4_learning.site_log_z": lambda d: phi4_learning.site_log_z(chains(d), 0.5, 0.1),
+    "phi4_learning.Phi4Network": lambda d: [
+        phi4_learning.Phi4Network(40, 5, b=0.1, n=0.1, init=0, device=d, hidden=kind).free_action(
+            chains(d).double()
+        )
+        for kind in ("real", "binary", "spin")
+    ],
 }
 READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "statistics.mean": lambda d: mean(chains(d)),

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .. import checkpoints
 from ..errors import (
     CheckpointError,
     StabilityError,
@@ -259,30 +260,15 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write the run to `path` as one safetensors file, whole or not at all."""
-        from safetensors.torch import save_file
-
         tensors = self.tensors() | {"generator": self.generator.get_state()}
         meta = {"options": json.dumps(self.options), "history": json.dumps(vars(self.history)),
                 "step": str(self.step), "shortened": str(int(self.shortened)),
                 "averaged": str(self.averaged)}
-        part = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
-        os.replace(part, path)
+        checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
-                "remove it to start afresh, or give the copy of an earlier save"
-            ) from error
+        tensors, meta = checkpoints.read(path)
         then = json.loads(meta.get("options", "{}"))
         other = [k for k in self.options if then.get(k) != self.options[k]]
         if other:

@@ -6,7 +6,7 @@ The modules, from the ground up; imports only point down this list:
 * `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
-* `sampling`, `gibbs`, `ensembles` -- Langevin, HMC, Metropolis, clusters, Gibbs; configurations;
+* `sampling`, `ensembles` -- Langevin, HMC, Metropolis, Gibbs, clusters; configurations;
 * `diffusion` -- diffusion models: processes, exact scores, samplers, likelihoods;
 * `phi4_learning` -- phi^4 actions and networks that learn, reweighting;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
@@ -33,7 +33,6 @@ _MODULES = (
     "exact",
     "exercises",
     "flipbook",
-    "gibbs",
     "graphs",
     "lattice",
     "observables",

@@ -13,7 +13,6 @@ from physml import exact, statistics
 from physml.actions import FreeField, InhomogeneousPhi4, Phi4, lattice_sum
 from physml.device import generator
 from physml.errors import CheckpointError, ShapeError, StabilityError
-from physml.gibbs import CheckerboardGibbs
 from physml.lattice import Lattice
 from physml.phi4_learning import (
     BlockGibbs,
@@ -39,7 +38,7 @@ from physml.phi4_learning import (
     train_network,
 )
 from physml.rbm import ScalarFieldRBM
-from physml.sampling import HMC, sample
+from physml.sampling import HMC, CheckerboardGibbs, sample
 
 RING = Lattice((4,))
 SQUARE = Lattice((4, 4))

@@ -30,6 +30,7 @@ EXACT_SAMPLERS = {
     "hmc, minimum norm": lambda a: sampling.HMC(a, 0.4, 0.8, integrator="minimum-norm"),
     "mala": lambda a: sampling.MALA(a, 0.1),
     "metropolis": lambda a: sampling.Metropolis(a, 1.5),
+    "gibbs": sampling.CheckerboardGibbs,
     "hmc, flips and clusters": lambda a: sampling.Sequence(
         (sampling.HMC(a, 0.2, 0.8), sampling.SwendsenWang(a), sampling.GlobalFlip(a))),
 }

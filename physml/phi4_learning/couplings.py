@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..actions import InhomogeneousPhi4, LocalAction, _finite, lattice_sum
 from ..errors import ShapeError, StabilityError, check_finite, check_shape
-from ..gibbs import GibbsInfo, GibbsState, quartic_normal
 from ..lattice import Lattice
+from ..sampling import Info, State, quartic_normal
 
 __all__ = [
     "BlockGibbs",
@@ -143,7 +143,7 @@ class BlockGibbs:
 
     Sites whose coordinates have the same parities are not joined, neither along a direction nor
     along a diagonal; given all others they are independent, and drawn exactly, all at once. For
-    actions of nearest neighbours `physml.gibbs.CheckerboardGibbs` needs two colours only.
+    actions of nearest neighbours `physml.sampling.CheckerboardGibbs` needs two colours only.
 
     Parameters
     ----------
@@ -153,25 +153,24 @@ class BlockGibbs:
 
     action: LocalAction
 
-    def init(self, phi: Tensor) -> GibbsState:
+    def init(self, phi: Tensor) -> State:
         """Return the state with fields `phi`, ``(chains, *lattice.shape)``, of even lengths."""
         lattice = Lattice(tuple(phi.shape[1:]))
         lattice.parity()
         self.action.check_stable(lattice)
-        return GibbsState(check_finite("phi", phi.detach()))
+        return State(check_finite("phi", phi.detach()))
 
-    def step(self, state: GibbsState, generator: torch.Generator) -> tuple[GibbsState, GibbsInfo]:
-        """Return the state after one sweep over all colours, and what the sweep did."""
-        phi, acceptances = state.phi.clone(), []
+    def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
+        """Return the state after one sweep over all colours."""
+        phi = state.phi.clone()
         for colour in range(2 ** (phi.ndim - 1)):
             parity = (slice(colour >> mu & 1, None, 2) for mu in range(phi.ndim - 1))
             block = (slice(None), *parity)
             field = self.action.local_field(phi)[block]
             ab = (v[block[1:]] if isinstance(v, Tensor) else v
                   for v in (self.action.quadratic, self.action.quartic))
-            phi[block], acceptance = quartic_normal(field, *ab, generator)
-            acceptances.append(acceptance)
-        return GibbsState(phi), GibbsInfo(sum(acceptances) / len(acceptances))
+            phi[block], _ = quartic_normal(field, *ab, generator)
+        return State(phi), Info()
 
 
 def _diagonal_sum(phi: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from ..actions import InhomogeneousPhi4
 from ..errors import StabilityError, check_finite, check_positive, check_positive_int, check_shape
-from ..gibbs import CheckerboardGibbs
 from ..lattice import Lattice
+from ..sampling import CheckerboardGibbs
 from .couplings import from_vector, sufficient_statistics, to_vector
 
 __all__ = [

@@ -7,7 +7,7 @@ r"""The :math:`\phi^4` neural network: two layers, no couplings within a layer, 
 
 (arXiv:2102.09449). Given one layer the units of the other are independent, each with the weight
 :math:`e^{x\phi-a\phi^2-b\phi^4}` of a single site in the field `x`, which
-`physml.gibbs.quartic_normal` draws exactly. Summed over the hidden layer
+`physml.sampling.quartic_normal` draws exactly. Summed over the hidden layer
 
 .. math::
 
@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StabilityError, check_finite, check_positive_int, check_shape
-from ..gibbs import quartic_normal
+from ..sampling import quartic_normal
 from ..statistics import Estimate
 
 __all__ = ["Phi4Network", "site_log_z"]

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..actions import InhomogeneousPhi4, LocalAction
 from ..errors import ShapeError, check_finite, check_positive, check_positive_int
-from ..gibbs import CheckerboardGibbs, quartic_normal
 from ..lattice import Lattice
+from ..sampling import CheckerboardGibbs, quartic_normal
 from ..statistics import Estimate
 from .couplings import BlockGibbs, NextNearestPhi4
 from .network import site_log_z

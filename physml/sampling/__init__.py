@@ -5,6 +5,7 @@ r"""Samplers of lattice fields, and one driver for all of them.
 `MALA`                 Euler's step as a proposal, with an accept step
 `HMC`                  hybrid Monte Carlo, leapfrog or minimum-norm
 `Metropolis`           local updates on a checkerboard
+`CheckerboardGibbs`    each site drawn anew given its neighbours, exactly
 `SwendsenWang`         cluster update of the signs; `GlobalFlip`: of all signs at once
 `Sequence`             several of these in turn
 `sample`               runs chains; `start` makes fields to start from
@@ -16,6 +17,7 @@ r"""Samplers of lattice fields, and one driver for all of them.
 
 from .chain import Equilibration, EquilibrationWarning, Run, equilibration, sample, start
 from .common import FourierKernel, Info, State, noise_like
+from .gibbs import CheckerboardGibbs, quartic_normal
 from .hmc import HMC, INTEGRATORS, HMCState
 from .langevin import MALA, Langevin, LangevinState, MALAState, relax
 from .metropolis import GlobalFlip, Metropolis, Sequence, SwendsenWang
@@ -24,6 +26,7 @@ __all__ = [
     "HMC",
     "INTEGRATORS",
     "MALA",
+    "CheckerboardGibbs",
     "Equilibration",
     "EquilibrationWarning",
     "FourierKernel",
@@ -40,6 +43,7 @@ __all__ = [
     "SwendsenWang",
     "equilibration",
     "noise_like",
+    "quartic_normal",
     "relax",
     "sample",
     "start",

@@ -32,11 +32,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .actions import LocalAction
-from .errors import ShapeError, StabilityError, check_finite
-from .lattice import Lattice
+from ..actions import LocalAction
+from ..errors import ShapeError, StabilityError, check_finite
+from ..lattice import Lattice
+from .common import Info, State
 
-__all__ = ["CheckerboardGibbs", "GibbsInfo", "GibbsState", "quartic_normal"]
+__all__ = ["CheckerboardGibbs", "quartic_normal"]
 
 
 def quartic_normal(
@@ -99,32 +100,6 @@ def quartic_normal(
 
 
 @dataclass(frozen=True)
-class GibbsState:
-    """Where the chains are.
-
-    Parameters
-    ----------
-    phi
-        Fields, ``(chains, *lattice.shape)``.
-    """
-
-    phi: Tensor
-
-
-@dataclass(frozen=True)
-class GibbsInfo:
-    """What a sweep did.
-
-    Parameters
-    ----------
-    acceptance
-        Fraction of the rejection sampler's proposals that were accepted: a cost, not a bias.
-    """
-
-    acceptance: float
-
-
-@dataclass(frozen=True, eq=False)
 class CheckerboardGibbs:
     r"""A sampler of :math:`e^{-S}` that draws all even sites given the odd ones, then the reverse.
 
@@ -149,7 +124,9 @@ class CheckerboardGibbs:
 
     action: LocalAction
 
-    def init(self, phi: Tensor) -> GibbsState:
+    cost = 8
+
+    def init(self, phi: Tensor) -> State:
         """Return the state with fields `phi`, ``(chains, *lattice.shape)``.
 
         Raises
@@ -165,21 +142,19 @@ class CheckerboardGibbs:
         lattice = Lattice(tuple(phi.shape[1:]))
         lattice.parity()
         self.action.check_stable(lattice)
-        return GibbsState(check_finite("phi", phi.detach()))
+        return State(check_finite("phi", phi.detach()))
 
-    def step(self, state: GibbsState, generator: torch.Generator) -> tuple[GibbsState, GibbsInfo]:
-        """Return the state after one sweep, even sites first, and what the sweep did."""
+    def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
+        """Return the state after one sweep, even sites first; nothing is proposed or refused."""
         shape = tuple(state.phi.shape)
         even = Lattice(shape[1:]).parity(state.phi.device).reshape(-1)
         phi = state.phi.reshape(shape[0], -1).clone()
         a, b = (_on_sites(v, shape[1:]) for v in (self.action.quadratic, self.action.quartic))
-        drawn = []
         for colour in (even.nonzero()[:, 0], (~even).nonzero()[:, 0]):
             field = self.action.local_field(phi.reshape(shape)).reshape(shape[0], -1)[:, colour]
             ab = (v[colour] if isinstance(v, Tensor) else v for v in (a, b))
-            phi[:, colour], acceptance = quartic_normal(field, *ab, generator)
-            drawn.append(acceptance)
-        return GibbsState(phi.reshape(shape)), GibbsInfo(sum(drawn) / 2)
+            phi[:, colour], _ = quartic_normal(field, *ab, generator)
+        return State(phi.reshape(shape)), Info()
 
 
 def _on_sites(coupling: float | Tensor, shape: Sequence[int]) -> float | Tensor:

@@ -176,6 +176,15 @@ def network(device: torch.device) -> object:
             diffusion.log_density(model, VP, phi, steps=2)]
 
 
+def trained(device: torch.device) -> object:
+    net = diffusion.UNet((4, 4), 1, 8, generator=generator(1))
+    model = diffusion.ScoreModel(net, VP, 1 / Lattice((4, 8)).free_spectrum(0.5)).to(device)
+    data = torch.randn(20, 4, 8, device=device)
+    diffusion.train(model, data, steps=3, lr=1e-3, batch_size=4, generator=rng(device),
+                    validation=data, progress=False)
+    return list(model.parameters())
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -295,6 +304,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
     ),
     "diffusion.generate": generated,
     "diffusion.UNet": network,
+    "diffusion.train": trained,
     "diffusion.propose and log_density": likelihood,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()

@@ -134,8 +134,9 @@ def scored(law: Callable[[], object], shape: tuple[int, ...]) -> Callable[[torch
     """Return a run of all that an exact law knows, at one time and at a time for each chain."""
     def run(device: torch.device) -> object:
         made, phi = law(), torch.randn(3, *shape, device=device)
+        extra = [made.sample(phi, 0.3)] if isinstance(made, diffusion.GaussianScore) else []
         calls = (made, made.log_density, made.divergence, diffusion.denoiser(made, made.process))
-        return [f(phi, t) for f in calls for t in (0.3, times(device))]
+        return extra + [f(phi, t) for f in calls for t in (0.3, times(device))]
     return run
 
 

@@ -17,6 +17,7 @@ from physml.diffusion import (
     VarianceExploding,
     VariancePreserving,
     ZeroDimensionalScore,
+    generate,
     log_density,
     propose,
 )
@@ -173,6 +174,24 @@ def test_proposals_know_their_density(process):
     power = torch.fft.fftn(found.fields, dim=(1, 2)).abs().square() / LATTICE.volume
     true = -0.5 * (power / variance + (2 * math.pi * variance).log()).sum((1, 2))
     torch.testing.assert_close(found.value, true, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("process", [VE, VP], ids=["ve", "vp"])
+def test_a_prior_with_the_right_spectrum(process):
+    """The exact law at time 1 as prior: the exact law at the end, fields and densities."""
+    score = free(process)
+    found = propose(score, process, LATTICE, 4000, steps=60, generator=generator(1), prior=score,
+                    trace="analytic", **F64)
+    torch.testing.assert_close(found.value, score.log_density(found.fields, END), rtol=0,
+                               atol=1e-3)
+    power = torch.fft.fftn(found.fields, dim=(1, 2)).abs().square() / LATTICE.volume
+    z = (power.mean(0) - process.marginal(1 / SPECTRUM, END)) / power.std(0) * math.sqrt(4000)
+    assert float(z.abs().max()) < 4
+    back = log_density(score, process, found.fields[:5], steps=60, prior=score, trace="analytic")
+    torch.testing.assert_close(back.value, found.value[:5], rtol=0, atol=1e-3)
+    made = generate(score, process, LATTICE, 4000, steps=60, sampler="rk4", last="none",
+                    prior=score, generator=generator(1), **F64)
+    torch.testing.assert_close(made.fields, found.fields, rtol=0, atol=1e-10)  # the same flow
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])

@@ -264,6 +264,7 @@ def go(**options):
     ({"start": torch.zeros(3, 4)}, ShapeError, r"\(chains, 4, 4\)"),
     ({"start": torch.zeros(4, 4, 4)}, ShapeError, "4 fields for 3"),
     ({"start": torch.full((3, 4, 4), math.nan)}, ValueError, "start holds 48 NaN"),
+    ({"start": torch.zeros(3, 4, 4), "prior": SCORE}, ValueError, "both given"),
     ({"lattice": (4, 5)}, ShapeError, "phi must be"),
     ({"score": lambda phi, t: phi * math.nan}, StabilityError, "3 of 3 fields are not finite"),
 ])

@@ -129,6 +129,18 @@ def test_dense_and_fourier_kernels_agree(process):
     torch.testing.assert_close(fourier.divergence(phi, 0.4), matrix.divergence(phi, 0.4))
 
 
+@pytest.mark.parametrize("name", ["free", "ring", "one mode", "dense"])
+def test_gaussian_fields_from_white_noise(name):
+    """The map is linear: what it does to all unit vectors gives the covariance exactly."""
+    law = LAWS[name](VP)
+    volume = math.prod(law.shape)
+    units = torch.eye(volume, dtype=torch.float64).reshape(volume, *law.shape)
+    covariance = law.sample(units, 0.4).reshape(volume, volume)
+    covariance = covariance.T @ covariance
+    kernel = -law(units, 0.4).reshape(volume, volume)
+    torch.testing.assert_close(covariance @ kernel, torch.eye(volume, dtype=torch.float64))
+
+
 def test_a_mixture_of_one_is_a_gaussian():
     law = GaussianScore.of_spectrum(torch.full((4, 5), 2.0), VE)
     one = MixtureScore(VE, torch.ones(1), torch.zeros(1, 4, 5), torch.tensor([0.5]))

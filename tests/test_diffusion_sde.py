@@ -125,6 +125,9 @@ def test_time_of_inverts_the_ratio(process):
     for t in TIMES.tolist():
         assert process.time_of(process.ratio(t)) == pytest.approx(t, rel=1e-12)
     assert process.time_of(0.0) == 0.0
+    torch.testing.assert_close(process.time_of(process.ratio(TIMES)), TIMES)
+    single = process.ratio(TIMES.float())
+    torch.testing.assert_close(process.time_of(single), TIMES.float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
@@ -150,6 +153,7 @@ def test_grids_are_equidistant_in_their_variable(process):
     (lambda: VariancePreserving().mean_factor(torch.tensor([0.2, -0.1])), "t must lie in"),
     (lambda: VarianceExploding().transition(0.5, 0.2), "runs forward"),
     (lambda: VarianceExploding().time_of(11.0), "reached at no time"),
+    (lambda: VarianceExploding().time_of(torch.tensor([1.0, 11.0])), "reached at no time"),
     (lambda: Reverse(VarianceExploding(), -1.0), "zeta must be"),
     (lambda: Reverse(VarianceExploding(), math.nan), "zeta must be"),
     (lambda: time_grid(VarianceExploding(), 0), "steps must be"),

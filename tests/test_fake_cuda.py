@@ -134,8 +134,9 @@ def scored(law: Callable[[], object], shape: tuple[int, ...]) -> Callable[[torch
     """Return a run of all that an exact law knows, at one time and at a time for each chain."""
     def run(device: torch.device) -> object:
         made, phi = law(), torch.randn(3, *shape, device=device)
+        extra = [made.sample(phi, 0.3)] if isinstance(made, diffusion.GaussianScore) else []
         calls = (made, made.log_density, made.divergence, diffusion.denoiser(made, made.process))
-        return [f(phi, t) for f in calls for t in (0.3, times(device))]
+        return extra + [f(phi, t) for f in calls for t in (0.3, times(device))]
     return run
 
 
@@ -174,6 +175,15 @@ def network(device: torch.device) -> object:
     phi = torch.randn(3, 4, 8, device=device)
     return [model(phi, 0.3), model(phi, times(device)), model.denoise(phi, 0.3),
             diffusion.log_density(model, VP, phi, steps=2)]
+
+
+def trained(device: torch.device) -> object:
+    net = diffusion.UNet((4, 4), 1, 8, generator=generator(1))
+    model = diffusion.ScoreModel(net, VP, 1 / Lattice((4, 8)).free_spectrum(0.5)).to(device)
+    data = torch.randn(20, 4, 8, device=device)
+    diffusion.train(model, data, steps=3, lr=1e-3, batch_size=4, generator=rng(device),
+                    validation=data, progress=False)
+    return list(model.parameters())
 
 
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
@@ -314,6 +324,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
     ),
     "diffusion.generate": generated,
     "diffusion.UNet": network,
+    "diffusion.train": trained,
     "diffusion.propose and log_density": likelihood,
     "diffusion.ZeroDimensionalScore": scored(
         lambda: diffusion.ZeroDimensionalScore(VE, ZeroDimensionalPhi4(-1.0, 0.4)), ()

@@ -6,6 +6,7 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `samplers`     from noise to fields: Euler-Maruyama, predictor-corrector, Heun, RK4, DPM
 `likelihood`   log densities along the probability flow, with their errors
 `networks`     networks that contain the free field exactly, odd and periodic
+`training`     denoising score matching
 `correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
@@ -50,6 +51,7 @@ from .sde import (
     over_sites,
     time_grid,
 )
+from .training import WEIGHTINGS, History, loss, train, validation_loss
 
 __all__ = [
     "DPM",
@@ -57,10 +59,12 @@ __all__ = [
     "LAST",
     "RK4",
     "SAMPLERS",
+    "WEIGHTINGS",
     "EulerMaruyama",
     "GaussianScore",
     "Generated",
     "Heun",
+    "History",
     "IndependenceChain",
     "LogDensity",
     "MixtureScore",
@@ -83,9 +87,12 @@ __all__ = [
     "log_density",
     "log_partition",
     "log_weights",
+    "loss",
     "over_sites",
     "propose",
     "reweight",
     "score_of",
     "time_grid",
+    "train",
+    "validation_loss",
 ]

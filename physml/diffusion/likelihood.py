@@ -45,7 +45,7 @@ from ..actions import lattice_sum
 from ..errors import check_finite, check_positive_int
 from ..lattice import Lattice
 from .samplers import BLOCK, block_noise, block_streams
-from .scores import Score
+from .scores import GaussianScore, Score
 from .sde import Process, check_field, site_shape, time_grid
 
 __all__ = ["LogDensity", "log_density", "propose"]
@@ -95,7 +95,7 @@ def log_density(
     trace: str = "exact",
     probes: int = 8,
     probe: str = "rademacher",
-    prior: Callable[[Tensor], Tensor] | None = None,
+    prior: GaussianScore | Callable[[Tensor], Tensor] | None = None,
     step_error: bool = False,
     batch: int = 1024,
     generator: torch.Generator | None = None,
@@ -118,7 +118,8 @@ def log_density(
     probes, probe
         Number and kind of the probes, ``"rademacher"`` or ``"gaussian"``.
     prior
-        :math:`\ln q_1`, from fields to ``(chains,)``; that of the process by default.
+        A free field with noise, as for `generate`, or a function from fields to
+        :math:`\ln q_1`, ``(chains,)``; by default the noise alone of the process.
     step_error
         Whether to run a second time with half the steps' length: the values are then those of the
         finer run, with the difference divided by :math:`2^p-1` as the error left.
@@ -129,8 +130,7 @@ def log_density(
     """
     check_finite("phi", check_field(phi))
     run = _Flow(score, process, steps, method, grid, end, trace, probes, probe, generator)
-    prior = prior or process.prior_log_density
-    return run.go(phi, len(phi), tuple(phi.shape[1:]), backward=False, prior=prior,
+    return run.go(phi, len(phi), tuple(phi.shape[1:]), backward=False, prior=_prior(prior, process),
                   step_error=step_error, batch=batch)
 
 
@@ -148,6 +148,7 @@ def propose(
     trace: str = "exact",
     probes: int = 8,
     probe: str = "rademacher",
+    prior: GaussianScore | None = None,
     step_error: bool = False,
     batch: int = 1024,
     dtype: torch.dtype = torch.float32,
@@ -155,16 +156,23 @@ def propose(
 ) -> LogDensity:
     """Draw fields by the flow, each with its log density, in one run; arguments as `log_density`.
 
-    The flow runs from the process's prior to `end`. Both come from the same steps, so their error
-    is that of one run and not of there and back.
+    The flow runs from the prior, noise alone or a free field with noise, to `end`. Both come from
+    the same steps, so their error is that of one run and not of there and back.
     """
     shape = site_shape(lattice)
     chains = check_positive_int("chains", chains)
     run = _Flow(score, process, steps, method, grid, end, trace, probes, probe, generator)
     streams = block_streams(chains, generator, device)
     noise = block_noise(streams, shape, dtype, device)[:chains]
-    return run.go(process.prior(noise), chains, shape, backward=True,
-                  prior=process.prior_log_density, step_error=step_error, batch=batch)
+    start = process.prior(noise) if prior is None else prior.sample(noise, 1.0)
+    return run.go(start, chains, shape, backward=True, prior=_prior(prior, process),
+                  step_error=step_error, batch=batch)
+
+
+def _prior(prior, process: Process) -> Callable[[Tensor], Tensor]:
+    if prior is None:
+        return process.prior_log_density
+    return (lambda phi: prior.log_density(phi, 1.0)) if hasattr(prior, "log_density") else prior
 
 
 class _Flow:

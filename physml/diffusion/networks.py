@@ -145,7 +145,7 @@ class OddMLP(nn.Module):
 
 
 class _Gate(nn.Module):
-    r"""The odd activation :math:`h\,\mathrm{sigmoid}(b_c+w_ch^2)`, set by the noise level."""
+    r"""The odd activation :math:`h\,\mathrm{sigmoid}(b_c+(1+w_c)h^2)`, set by the noise level."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class _Gate(nn.Module):
 
     def forward(self, h: Tensor, features: Tensor) -> Tensor:
         bias, slope = self.layer(features)[:, :, None, None].chunk(2, 1)
-        return h * torch.sigmoid(bias + (slope + 1) * h * h)
+        return h * torch.addcmul(bias, slope + 1, h * h).sigmoid()
 
 
 class _Block(nn.Module):

@@ -45,7 +45,7 @@ from torch import Tensor
 from ..actions import lattice_sum
 from ..errors import ShapeError, StabilityError, check_finite, check_positive, check_positive_int
 from ..lattice import Lattice
-from .scores import Score
+from .scores import GaussianScore, Score
 from .sde import Process, Reverse, check_field, site_shape, time_grid
 
 __all__ = [
@@ -291,6 +291,7 @@ def generate(
     times: Sequence[float] | None = None,
     last: str = "flow",
     start: Tensor | None = None,
+    prior: GaussianScore | None = None,
     film: Sequence[float] = (),
     batch: int = 1024,
     generator: torch.Generator,
@@ -319,7 +320,10 @@ def generate(
         What is done at the end: ``"none"``, ``"drift"``, ``"denoise"`` or ``"flow"`` (see the
         module). Without ``"none"`` it costs one more evaluation.
     start
-        Fields to start from, ``(chains, *shape)``, in place of the process's prior.
+        Fields to start from, ``(chains, *shape)``.
+    prior
+        A free field with about the spectrum of the data, of which noised fields are the start; by
+        default the start is noise alone. See `GaussianScore.sample` for when that is too narrow.
     film
         Times at which to keep fields: for each, those at the first grid time not after it.
     batch
@@ -342,6 +346,8 @@ def generate(
         raise ValueError(f"last={last!r} is not known; there are {list(LAST)}")
     times = time_grid(process, steps, grid, end=end) if times is None else check_times(times)
     if start is not None:
+        if prior is not None:
+            raise ValueError("start and prior are both given: choose one")
         check_finite("start", check_field(start, shape))
         if len(start) != chains:
             raise ShapeError(f"start holds {len(start)} fields for {chains} chains")
@@ -369,7 +375,8 @@ def generate(
                 for i in (i for i, frame in enumerate(frames) if frame == n):
                     kept[i, part] = phi
 
-            phi = process.prior(draw()) if start is None else start[part]
+            phi = start[part] if start is not None else (
+                process.prior(draw()) if prior is None else prior.sample(draw(), times[0]))
             count.calls = 0
             fields[part] = integrate(count, process, phi, times, sampler, draw, last=last,
                                      watch=watch)

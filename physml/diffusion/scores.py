@@ -125,6 +125,24 @@ class GaussianScore:
         modes = torch.fft.rfftn(phi, dim=axes) / -self._marginal(half, phi, t)
         return torch.fft.irfftn(modes, s=self.shape, dim=axes)
 
+    def sample(self, noise: Tensor, t: float) -> Tensor:
+        r"""Return fields of the noised law made of standard normal `noise`, ``(chains, *shape)``.
+
+        At `t` = 1 it is the start of a model whose field has about this spectrum: noise alone is
+        too narrow for modes whose variance is not small beside :math:`s^2(1)`, and the flow hands
+        the whole of that on (a mode ends with :math:`s^2v/(v+s^2)` instead of `v`, for `a` = 1).
+        """
+        check_field(noise, self.shape)
+        axes = tuple(range(1, noise.ndim))
+        if self.basis is not None:
+            width = self._marginal(self.variance, noise.flatten(1), t).sqrt()
+            return ((noise.flatten(1) * width) @ _like(self.basis, noise).T).reshape(noise.shape)
+        if not axes:
+            return self._marginal(self.variance, noise, t).sqrt() * noise
+        half = self.variance[..., : self.shape[-1] // 2 + 1]
+        modes = torch.fft.rfftn(noise, dim=axes) * self._marginal(half, noise, t).sqrt()
+        return torch.fft.irfftn(modes, s=self.shape, dim=axes)
+
     def log_density(self, phi: Tensor, t: Time) -> Tensor:
         r"""Return :math:`\ln q_t=-\frac12\phi K_t\phi+\frac12\ln\det K_t-\frac V2\ln2\pi`."""
         check_finite("phi", check_field(phi, self.shape))

@@ -80,8 +80,8 @@ class Process:
         r"""Return :math:`s^2(t)`, the variance of the noise on :math:`a\,\phi_0`."""
         raise NotImplementedError
 
-    def time_of(self, ratio: float) -> float:
-        """Return the time at which `ratio` has this value: its inverse."""
+    def time_of(self, ratio: Time) -> Time:
+        """Return the time at which the noise ratio has this value, the inverse of `ratio`."""
         raise NotImplementedError
 
     def ratio(self, t: Time) -> Time:
@@ -172,9 +172,9 @@ class VarianceExploding(Process):
         log = math.log(self.sigma)
         return _expm1(2 * log * _time(t)) / (2 * log)
 
-    def time_of(self, ratio: float) -> float:
+    def time_of(self, ratio: Time) -> Time:
         log = math.log(self.sigma)
-        return min(1.0, math.log1p(2 * log * _ratio(self, ratio) ** 2) / (2 * log))
+        return _at_most_1(_log1p(2 * log * _ratio(self, ratio) ** 2) / (2 * log))
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,11 @@ class VariancePreserving(Process):
     def variance(self, t: Time) -> Time:
         return -_expm1(-self.integral(t))
 
-    def time_of(self, ratio: float) -> float:
+    def time_of(self, ratio: Time) -> Time:
         # r^2 = e^u - 1, then the quadratic equation for t in the form that does not cancel
-        u = math.log1p(_ratio(self, ratio) ** 2)
-        root = math.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * u)
-        return min(1.0, 2 * u / (self.beta_min + root))
+        u = _log1p(_ratio(self, ratio) ** 2)
+        root = _sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * u)
+        return _at_most_1(2 * u / (self.beta_min + root))
 
 
 @dataclass(frozen=True)
@@ -334,11 +334,25 @@ def _time(t: Time) -> Time:
     return float(t)
 
 
-def _ratio(process: Process, ratio: float) -> float:
-    if not 0 <= ratio <= process.ratio(1.0) * (1 + 1e-9):
+def _ratio(process: Process, ratio: Time) -> Time:
+    largest = process.ratio(1.0)
+    if isinstance(ratio, Tensor):
+        fake = isinstance(ratio, torch._subclasses.FakeTensor)
+        good = fake or bool(((ratio >= 0) & (ratio <= largest * (1 + 1e-5))).all())
+    else:
+        good, ratio = 0 <= ratio <= largest * (1 + 1e-9), float(ratio)
+    if not good:
         raise ValueError(f"ratio={ratio} is reached at no time of {process}: choose one between 0 "
-                         f"and {process.ratio(1.0):.6g}")
-    return float(ratio)
+                         f"and {largest:.6g}")
+    return ratio
+
+
+def _at_most_1(t: Time) -> Time:
+    return t.clamp(max=1.0) if isinstance(t, Tensor) else min(1.0, t)
+
+
+def _log1p(x: Time) -> Time:
+    return x.log1p() if isinstance(x, Tensor) else math.log1p(x)
 
 
 def _exp(x: Time) -> Time:

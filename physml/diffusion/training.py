@@ -32,6 +32,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .. import checkpoints
 from ..errors import (
     CheckpointError,
     StabilityError,
@@ -289,8 +290,6 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write the run to `path` as one safetensors file, whole or not at all."""
-        from safetensors.torch import save_file
-
         tensors = {"generator": self.generator.get_state(),
                    "rates": torch.tensor(self.rates, dtype=torch.float64)}
         for n, (parameter, average) in enumerate(zip(self.model.parameters(), self.average,
@@ -301,24 +300,11 @@ class _Run:
         meta = {"options": json.dumps(self.options), "history": json.dumps(vars(self.history)),
                 "progress": json.dumps([self.step, self.seconds, self.total, self.since,
                                         self.seed])}
-        part = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata=meta)
-        os.replace(part, path)
+        checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} cannot be read ({error}): "
-                "remove it to start afresh, or give the copy of an earlier save"
-            ) from error
+        tensors, meta = checkpoints.read(path)
         there = json.loads(meta.get("options", "{}"))
         other = [k for k in self.options if there.get(k) != self.options[k]]
         if other:

@@ -318,7 +318,7 @@ def test_a_right_answer_is_praised_and_typical_wrong_ones_told_why(name):
 
 def test_no_chapter_check_is_without_a_test(root):
     defined = {name for name in vars(exercises) if name.startswith("check_")}
-    others = "".join(p.read_text() for p in (root / "tests").glob("test_exercises_*.py"))
+    others = "".join(p.read_text() for p in (root / "tests").glob("test_*_*.py"))
     tested = {f"check_{name}" for name in CHECKS} | {n for n in defined if f"{n}," in others}
     assert defined == tested
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 
 import pytest
 import torch
 
-from physml import exact, statistics
+from physml import exact, exercises, statistics
 from physml.actions import FreeField, InhomogeneousPhi4, Phi4, lattice_sum
 from physml.device import generator
 from physml.errors import CheckpointError, ShapeError, StabilityError
@@ -737,3 +738,34 @@ def test_single_precision():
     assert fit.action.hopping.dtype == torch.float32
     want = to_vector(InhomogeneousPhi4.homogeneous(Phi4(0.2, 0.3), SQUARE))
     assert float((to_vector(fit.action) - want).abs().max()) < 1e-3
+
+
+# --- the chapter's exercises --------------------------------------------------------------------
+
+
+def test_folded_solutions_pass(root, capsys):
+    text = (root / "book" / "fields" / "phi4_machine_learning.md").read_text(encoding="utf-8")
+    folded = re.findall(r"^````\{solution\}.*?^````$", text, re.DOTALL | re.MULTILINE)
+    programs = re.findall(r"```python\n(.*?)```", "\n".join(folded), re.DOTALL)
+    assert len(set(re.findall(r"exercises\.(check_\w+)", "".join(programs)))) == 8
+    for program in programs:
+        exec(program, {"exercises": exercises, "math": math, "torch": torch})
+    said = capsys.readouterr().out
+    assert said.count("Correct: ") == 8 and "Not yet" not in said
+
+
+@pytest.mark.parametrize(("check", "wrong", "reason"), [
+    (exercises.check_gap_equation, lambda lam: (1 - math.sqrt(1 + 12 * lam)) / 4, "lambda = 0.0"),
+    (exercises.check_rescaled_couplings, lambda w, a, b: (a / w, b / w), "w = 2.0"),
+    (exercises.check_natural_step, lambda v, s: torch.linalg.lstsq(s, v[:, None]).solution[:, 0],
+     "40 samples"),
+    (exercises.check_effective_size,
+     lambda w: w.exp().sum().abs() ** 2 / w.exp().abs().square().sum(), "30 weights"),
+    (exercises.check_mass_overlap, lambda rho, volume: math.sqrt(2 * rho - 1) / rho, "3 sites"),
+    (exercises.check_average_phase, lambda g, volume: (1 + 4 * g * g) ** (volume / 4), "g = 0.5"),
+    (exercises.check_spin_humps, lambda v, sigma: (1 / sigma**2, v / sigma**2), "v = 1.0"),
+    (exercises.check_unit_cumulants, lambda second, fourth: (second, fourth), "<h^4> = 3.5"),
+])
+def test_wrong_answers_get_a_reason(check, wrong, reason):
+    result = check(wrong)
+    assert not result and reason in result.message, result

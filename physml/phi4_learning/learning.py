@@ -267,7 +267,9 @@ def _learn(
     lattice = Lattice(tuple(start.quadratic.shape))
     source, theta = start.source is not None, to_vector(start).detach().clone()
     free = _trained(train, lattice, source).to(theta.device)
-    quartic = slice((lattice.dim + 1) * lattice.volume, (lattice.dim + 2) * lattice.volume)
+    first = lattice.dim * lattice.volume
+    quadratic = slice(first, first + lattice.volume)
+    quartic = slice(first + lattice.volume, first + 2 * lattice.volume)
     theta[quartic] = theta[quartic].clamp(min=floor)
 
     if phi is None:
@@ -283,6 +285,8 @@ def _learn(
             lower = torch.full_like(theta, -torch.inf)
             b = theta[quartic]
             lower[quartic] = torch.maximum(-0.5 * b, floor - b)  # no more than half of it at once
+            a = theta[quadratic]
+            lower[quadratic] = torch.where(b == 0, -0.5 * a.clamp(min=0), -torch.inf)
             move = _natural_step(gradient, statistics[:, free], damping, eta, lower[free])
             # KL between neighbours is half the squared length in the metric
             length = 0.5 * float((statistics[:, free] @ move).var())

@@ -36,7 +36,7 @@ EXACT_SAMPLERS = {
 }
 
 
-def run(sampler, lattice, n=400, chains=64, burn_in=100, seed=1, dtype=torch.float64, **options):
+def run(sampler, lattice, n=100, chains=256, burn_in=100, seed=1, dtype=torch.float64, **options):
     g = generator(seed)
     phi = sampling.start(sampler.action, lattice, chains, generator=g, dtype=dtype)
     options = {"progress": False, "processes": 1, "thin": 2} | options
@@ -61,7 +61,7 @@ def test_free_field(name, dtype):
 
 @pytest.mark.parametrize("name", EXACT_SAMPLERS)
 def test_interacting_ring_against_the_transfer_matrix(name):
-    found = run(EXACT_SAMPLERS[name](RING), Lattice((8,)), n=600)
+    found = run(EXACT_SAMPLERS[name](RING), Lattice((8,)), n=150)
     assert abs(z(found.mean("phi2"), RING_PHI2)) < 3.5
     assert abs(z(found.mean("phi4"), RING_PHI4)) < 3.5
     assert abs(z(statistics.mean(8 * found.series["m"] ** 2), RING_CHI)) < 3.5
@@ -90,7 +90,7 @@ def test_schwinger_dyson_with_couplings_of_their_own():
         return torch.randn(*s, generator=g, dtype=torch.float64)
     action = InhomogeneousPhi4(0.3 * draw(2, *shape), 0.5 + 0.2 * draw(*shape),
                                0.2 + 0.3 * draw(*shape).abs(), 0.3 * draw(*shape))
-    found = run(sampling.HMC(action, 0.1), Lattice(shape), n=300,
+    found = run(sampling.HMC(action, 0.1), Lattice(shape), n=75,
                 observe=lambda phi: {"virial": -(phi * action.force(phi)).flatten(1).mean(1)})
     assert abs(z(found.mean("virial"), 1.0)) < 3.5
 
@@ -138,13 +138,13 @@ def test_minimum_norm_beats_leapfrog_at_equal_cost():
     for name, step in (("leapfrog", 0.1), ("minimum-norm", 0.2)):
         hmc = sampling.HMC(Phi4(0.25, 0.1), step, integrator=name)
         assert hmc.cost == 10
-        found[name] = run(hmc, lattice, n=100).mean("delta_h").value
+        found[name] = run(hmc, lattice, n=100, chains=64).mean("delta_h").value
     assert 0 < found["minimum-norm"] < 0.6 * found["leapfrog"]
 
 
 def test_acceptance_follows_from_delta_h():
     """P = erfc(sqrt(<Delta H>)/2) at large volume (Creutz 1988)."""
-    found = run(sampling.HMC(Phi4(0.2, 0.1), 0.25), Lattice((16, 16)), n=200)
+    found = run(sampling.HMC(Phi4(0.2, 0.1), 0.25), Lattice((16, 16)), n=200, chains=64)
     predicted = math.erfc(0.5 * math.sqrt(found.mean("delta_h").value))
     assert found.acceptance == pytest.approx(predicted, abs=0.01)
 
@@ -218,7 +218,7 @@ def test_accelerated_langevin_has_the_right_law_mode_by_mode(scheme):
     action = FreeField(0.5, 1)
     kernel = sampling.FourierKernel(lattice, 0.5)
     sampler = sampling.Langevin(action, 0.2, scheme, kernel=kernel)
-    found = run(sampler, lattice, n=1000, burn_in=50, thin=1,
+    found = run(sampler, lattice, n=250, burn_in=50, thin=1,
                 observe=lambda phi: {f"k{i}": (torch.fft.rfft(phi)[:, i].abs() ** 2 / 8)
                                      for i in range(5)})
     for i, spectrum in enumerate(lattice.free_spectrum(0.5)[:5].tolist()):

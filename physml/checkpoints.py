@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from .errors import CheckpointError
 
-__all__ = ["read", "write"]
+__all__ = ["check_rates", "check_settings", "read", "write"]
 
 
 def write(
@@ -65,3 +65,29 @@ def read(
         raise CheckpointError(
             f"checkpoint={os.fspath(path)!r} cannot be read ({error}): {mend}"
         ) from error
+
+
+def check_settings(
+    path: str | os.PathLike, there: Mapping[str, object], here: Mapping[str, object]
+) -> None:
+    """Raise `CheckpointError`, naming what differs, unless the settings in a file are ours."""
+    other = [name for name in here if there.get(name) != here[name]]
+    if other:
+        raise CheckpointError(
+            f"checkpoint={os.fspath(path)!r} belongs to a run with other settings ("
+            + ", ".join(f"{n}={there.get(n)!r} there, {here[n]!r} here" for n in other)
+            + "): use another file, or the same settings"
+        )
+
+
+def check_rates(
+    path: str | os.PathLike, rates: Sequence[float], schedule: Callable[[int], float]
+) -> None:
+    """Raise `CheckpointError` unless a schedule gives the step sizes of the updates so far."""
+    for step, rate in enumerate(rates):
+        if (now := float(schedule(step))) != rate:
+            raise CheckpointError(
+                f"checkpoint={os.fspath(path)!r} belongs to a run with other step sizes "
+                f"(update {step + 1} of {len(rates)} had lr={rate!r} there, {now!r} here): "
+                "use another file, or an lr that agrees for the updates already made"
+            )

@@ -58,3 +58,13 @@ def test_a_folder_in_the_way_is_an_error_of_the_system(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         checkpoints.write(tmp_path / "file" / "run.safetensors", {"a": torch.ones(1)}, {})
+
+
+def test_another_run_is_refused():
+    checkpoints.check_settings("file", {"chains": 3, "new": 1}, {"chains": 3})
+    differ = r"\(chains=3 there, 4 here, seed=None there, 1 here\)"
+    with pytest.raises(CheckpointError, match=differ):
+        checkpoints.check_settings("file", {"chains": 3}, {"chains": 4, "seed": 1})
+    checkpoints.check_rates("file", [0.1, 0.05], lambda step: 0.1 / (step + 1))
+    with pytest.raises(CheckpointError, match=r"update 2 of 2 had lr=0\.1 there, 0\.05 here"):
+        checkpoints.check_rates("file", [0.1, 0.1], lambda step: 0.1 / (step + 1))

@@ -188,7 +188,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
 def test_bad_checkpoints(tmp_path):
     path = tmp_path / "run.safetensors"
     go(*small(), steps=3, checkpoint=path)
-    with pytest.raises(CheckpointError, match=r"other settings \(it differs in ema\)"):
+    with pytest.raises(CheckpointError, match=r"other settings \(ema=[^,]* there, [^,]* here\)"):
         go(*small(), checkpoint=path, ema=0.9)
     with pytest.raises(CheckpointError, match="other step sizes"):
         go(*small(), checkpoint=path, lr=2e-3)

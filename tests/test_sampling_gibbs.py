@@ -67,6 +67,13 @@ def test_moments_of_all_cases_at_once():
     assert chi2 < 20 + 4 * math.sqrt(40)
 
 
+def test_couplings_keep_their_precision():
+    h = torch.linspace(-1, 1, 50, dtype=torch.float64)
+    numbers, _ = quartic_normal(h, 0.1, 0.3, generator(5))
+    tensors, _ = quartic_normal(h, torch.full_like(h, 0.1), torch.full_like(h, 0.3), generator(5))
+    assert torch.equal(numbers, tensors)
+
+
 def test_acceptance_of_single_wells():
     """Never below 1/sqrt(3), its limit for strong fields."""
     for a in (0.0, 0.1, 3.0):

@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..errors import (
-    CheckpointError,
     StabilityError,
     check_finite,
     check_positive,
@@ -305,21 +304,9 @@ class _Run:
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
         tensors, meta = checkpoints.read(path)
-        there = json.loads(meta.get("options", "{}"))
-        other = [k for k in self.options if there.get(k) != self.options[k]]
-        if other:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} belongs to a run with other settings (it differs "
-                f"in {', '.join(other)}): use another file, or the same settings"
-            )
+        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
         rates = tensors["rates"].tolist()
-        for step, rate in enumerate(rates):
-            if (now := float(self.schedule(step))) != rate:
-                raise CheckpointError(
-                    f"checkpoint={os.fspath(path)!r} belongs to a run with other step sizes "
-                    f"(update {step + 1} of {len(rates)} had lr={rate!r} there, {now!r} here): "
-                    "use another file, or an lr that agrees for the updates already made"
-                )
+        checkpoints.check_rates(path, rates, self.schedule)
         self.rates = rates
         self.step, self.seconds, self.total, self.since, self.seed = json.loads(meta["progress"])
         self.history = History(**json.loads(meta["history"]))

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from .. import checkpoints
 from ..errors import (
-    CheckpointError,
     StabilityError,
     check_finite,
     check_positive,
@@ -269,14 +268,7 @@ class _Run:
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote."""
         tensors, meta = checkpoints.read(path)
-        then = json.loads(meta.get("options", "{}"))
-        other = [k for k in self.options if then.get(k) != self.options[k]]
-        if other:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} belongs to a run with other settings ("
-                + ", ".join(f"{k}={then.get(k)!r} there, {self.options[k]!r} here" for k in other)
-                + "): use another file, or the same settings"
-            )
+        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         self.generator.set_state(tensors["generator"])

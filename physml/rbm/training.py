@@ -28,7 +28,6 @@ from torch import Tensor
 
 from .. import checkpoints, exact
 from ..errors import (
-    CheckpointError,
     StabilityError,
     check_finite,
     check_positive,
@@ -469,22 +468,9 @@ class _Run:
     def load(self, path: str | os.PathLike, schedule: Callable[[int], float]) -> None:
         """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
         tensors, meta = checkpoints.read(path)
-        then = json.loads(meta.get("options", "{}"))
-        other = [k for k in self.options if then.get(k) != self.options[k]]
-        if other:
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} belongs to a run with other settings ("
-                + ", ".join(f"{k}={then.get(k)!r} there, {self.options[k]!r} here" for k in other)
-                + "): use another file, or the same settings"
-            )
+        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
         rates = tensors["rates"].tolist() if "rates" in tensors else [math.nan]
-        for step, rate in enumerate(rates):
-            if (now := float(schedule(step))) != rate:
-                raise CheckpointError(
-                    f"checkpoint={os.fspath(path)!r} belongs to a run with other step sizes "
-                    f"(update {step + 1} of {len(rates)} had lr={rate!r} there, {now!r} here): "
-                    "use another file, or an lr that agrees for the updates already made"
-                )
+        checkpoints.check_rates(path, rates, schedule)
         model = self.model
         for name in ("weight", "eta", "mu2"):
             getattr(model, name).copy_(tensors[f"model.{name}"])

@@ -33,7 +33,6 @@ from torch import Tensor
 from .. import checkpoints, statistics
 from ..actions import LocalAction
 from ..errors import (
-    CheckpointError,
     ShapeError,
     StabilityError,
     check_finite,
@@ -271,11 +270,11 @@ class _Runner:
         self.at = _Progress(step_size=getattr(sampler, "step_size", 0.0))
         self.log_steps: list[float] = []
         self.start = phi
-        self.identity = json.dumps({
+        self.identity = {
             "sampler": repr(sampler), "phi": _digest(phi), "shape": list(phi.shape),
             "dtype": str(phi.dtype), "device": phi.device.type, "measurements": measurements,
             "burn_in": burn_in, "thin": thin, "tune": tune, "keep_fields": keep_fields,
-            "stream": _digest(generator.get_state())})
+            "stream": _digest(generator.get_state())}
         with _one_thread(phi.device):
             self.blocks = [self.block(part, phi, generator) for part in _parts(phi)]
         self.series: dict[str, Tensor] = {}
@@ -397,21 +396,14 @@ class _Runner:
             tensors[f"stream.{i}"] = block.stream
         if self.fields is not None:
             tensors["fields"] = self.fields
-        meta = {"identity": self.identity, "progress": self.at.dumps(),
+        meta = {"identity": json.dumps(self.identity), "progress": self.at.dumps(),
                 "log_steps": json.dumps(self.log_steps)}
         checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
         """Go on from the file that `save` wrote."""
         tensors, meta = checkpoints.read(path)
-        if meta.get("identity") != self.identity:
-            there = json.loads(meta.get("identity", "{}"))
-            here = json.loads(self.identity)
-            other = [k for k in here if there.get(k) != here[k]]
-            raise CheckpointError(
-                f"checkpoint={os.fspath(path)!r} belongs to another run (it differs in "
-                f"{', '.join(other)}): use another file, or the same arguments"
-            )
+        checkpoints.check_settings(path, json.loads(meta.get("identity", "{}")), self.identity)
         self.at = _Progress(**json.loads(meta["progress"]))
         self.log_steps = json.loads(meta["log_steps"])
         if self.tune and self.at.burnt:

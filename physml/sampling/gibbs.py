@@ -70,7 +70,9 @@ def quartic_normal(
     """
     check_finite("h", h)
     flat = h.detach().reshape(-1)
-    a, b = (torch.as_tensor(v).to(h).expand_as(h).reshape(-1) for v in (a, b))
+    # a number becomes a tensor in the precision of the field, not by way of float32
+    a, b = (torch.as_tensor(v, dtype=h.dtype, device=h.device) for v in (a, b))
+    a, b = a.expand_as(h).reshape(-1), b.expand_as(h).reshape(-1)
     if bool((b < 0).any()) or bool(((b == 0) & (a <= 0)).any()):
         raise StabilityError("the density needs b > 0, or b = 0 with a > 0, at every site")
     centre, width, s, well = _proposal(flat, a, b)

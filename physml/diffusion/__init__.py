@@ -7,6 +7,7 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `likelihood`   log densities along the probability flow, with their errors
 `networks`     networks that contain the free field exactly, odd and periodic
 `training`     denoising score matching
+`interaction`  the score of a field whose action is known, and a target with little noise
 `correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
@@ -20,6 +21,7 @@ from .correction import (
     log_weights,
     reweight,
 )
+from .interaction import Interaction, ResidualForce
 from .likelihood import LogDensity, log_density, propose
 from .networks import OddMLP, ScoreModel, UNet
 from .samplers import (
@@ -66,11 +68,13 @@ __all__ = [
     "Heun",
     "History",
     "IndependenceChain",
+    "Interaction",
     "LogDensity",
     "MixtureScore",
     "OddMLP",
     "PredictorCorrector",
     "Process",
+    "ResidualForce",
     "Reverse",
     "Score",
     "ScoreModel",

@@ -186,6 +186,14 @@ def trained(device: torch.device) -> object:
     return list(model.parameters())
 
 
+def interaction(device: torch.device) -> object:
+    phi = fields(device)
+    residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), phi)
+    split = diffusion.Interaction(residual, VP, torch.full((len(phi),), 0.3, device=device))
+    return [residual.force(phi), split.denoise(phi), split.target(phi, phi),
+            split.score(phi, phi)]
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -252,6 +260,7 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     "sampling.relax": lambda d: sampling.relax(
         sampling.Langevin(PHI4, 0.1), fields(d), 4, rng(d), every=2
     ),
+    "diffusion.Interaction": interaction,
     "diffusion.VarianceExploding": lambda d: process(VE, d),
     "diffusion.VariancePreserving": lambda d: process(VP, d),
     **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)

@@ -61,7 +61,7 @@ class ResidualForce:
     action
         The action, of fields with at least one direction.
     spectrum
-        :math:`P_k`, in the order of `torch.fft.fftn`, shape `lattice.shape`, float64.
+        :math:`P_k`, in the order of `torch.fft.fftn`, shape `lattice.shape`, float64 on the CPU.
     variance
         :math:`\rho_k=\langle|R_k|^2\rangle/V`, likewise.
     """
@@ -87,7 +87,7 @@ class ResidualForce:
     def force(self, phi: Tensor) -> Tensor:
         r"""Return :math:`R(\phi)=\partial S/\partial\phi-\phi/P`, shape as `phi`."""
         check_field(phi, tuple(self.spectrum.shape))
-        return -self.action.force(phi) - _filter(phi, 1 / self.spectrum.to(phi.device))
+        return -self.action.force(phi) - _filter(phi, 1 / self.spectrum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class Interaction:
 
     @property
     def scale(self) -> Tensor:
-        rho = self.residual.variance.to(self._noise.device)
+        rho = self.residual.variance
         return (rho / (1 + rho * self.spread)).sqrt()
 
     def denoise(self, phi: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class Interaction:
         if start.shape != phi.shape:
             raise ShapeError(f"start must have the shape of phi, {tuple(phi.shape)}, not "
                              f"{tuple(start.shape)}")
-        rho = self.residual.variance.to(phi.device)
+        rho = self.residual.variance
         force, miss = self.residual.force(start), start - self.denoise(phi)
         return _filter(force - _filter(miss, rho), 1 / (1 + rho * self.spread))
 
@@ -151,12 +151,11 @@ class Interaction:
         """The variance of the noise in `x`, with axes to broadcast over modes."""
         ratio = self.process.ratio(self.t)
         if not isinstance(ratio, Tensor):
-            return torch.tensor(ratio**2, dtype=torch.float64, device=self.residual.spectrum.device)
-        return (ratio.to(torch.float64) ** 2).reshape(-1, *[1] * self.residual.spectrum.ndim)
+            return torch.tensor(ratio**2, dtype=torch.float64)
+        return (ratio.cpu().double() ** 2).reshape(-1, *[1] * self.residual.spectrum.ndim)
 
     def _over_noise(self, values: Tensor) -> Tensor:
-        noise = self._noise
-        return values.to(noise.device) / (self.residual.spectrum.to(noise.device) + noise)
+        return values / (self.residual.spectrum + self._noise)
 
     def _bare(self, phi: Tensor) -> Tensor:
         check_field(phi, tuple(self.residual.spectrum.shape))
@@ -169,14 +168,14 @@ def _axes(phi: Tensor) -> tuple[int, ...]:
 
 def _filter(phi: Tensor, gain: Tensor) -> Tensor:
     """Return fields with each mode multiplied by `gain`, real and even in momentum."""
-    modes = torch.fft.fftn(phi, dim=_axes(phi)) * gain.to(phi.dtype)
+    modes = torch.fft.fftn(phi, dim=_axes(phi)) * gain.to(phi.dtype).to(phi.device)
     return torch.fft.ifftn(modes, dim=_axes(phi)).real
 
 
 def _power(phi: Tensor) -> Tensor:
-    """Return the mean of each mode's square over the volume, float64."""
-    modes = torch.fft.fftn(phi.double(), dim=_axes(phi))
-    return modes.abs().square().mean(0) / phi[0].numel()
+    """Return the mean of each mode's square over the volume, float64 on the CPU."""
+    modes = torch.fft.fftn(phi, dim=_axes(phi))
+    return modes.abs().square().mean(0).cpu().double() / phi[0].numel()
 
 
 def _symmetric(values: Tensor) -> Tensor:

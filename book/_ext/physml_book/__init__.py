@@ -4,6 +4,7 @@
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed;
 * `address`: the repository's address, where it is known;
+* `library` and `codelinks`: the library's reference, from its docstrings, and links to it from code;
 * here: MathJax from the site itself, and the wiring.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import address, execution, notebooks, progress
+from . import address, codelinks, execution, library, notebooks, progress
 
 __all__ = ["setup"]
 
@@ -36,6 +37,8 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", notebooks.page_buttons, priority=900)
     app.connect("build-finished", notebooks.copy_notebooks)
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
+    library.connect(app)
+    codelinks.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

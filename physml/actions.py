@@ -365,9 +365,9 @@ class ZeroDimensionalPhi4(LocalAction):
 class InhomogeneousPhi4(LocalAction):
     r""":math:`\phi^4` theory with its own coupling on each link and site (arXiv:2102.09449).
 
-    The local form at the top of this module, with tensors. They may require gradients: `__call__` is
-    differentiable in them. Where some :math:`b_x` vanish whether the weight can be normalised is for
-    the caller to know.
+    The local form at the top of this module, with tensors. They may require gradients: `__call__`
+    is differentiable in them. Where some :math:`b_x` vanish whether the weight can be normalised
+    is for the caller to know.
 
     Parameters
     ----------

@@ -2,7 +2,8 @@
 
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
-* `progress`: which chapter is being executed;
+* `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `tables`: tables over the whole book, of runs and of theorems;
 * `address`: the repository's address, where it is known;
 * `library` and `codelinks`: the library's reference, from its docstrings, and links to it from code;
 * here: MathJax from the site itself, and the wiring.
@@ -16,7 +17,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import address, codelinks, execution, library, notebooks, progress
+from . import address, codelinks, execution, library, notebooks, progress, runs, tables
 
 __all__ = ["setup"]
 
@@ -39,6 +40,8 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
     library.connect(app)
     codelinks.connect(app)
+    runs.connect(app)
+    tables.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -66,7 +66,8 @@ class Run:
 
     def sentence(self) -> str:
         """The run in one sentence, for the top of its page."""
-        needed = " and ".join(filter(None, (self.time(), self.size() and f"{self.size()} of memory")))
+        memory = self.size() and f"{self.size()} of memory"
+        needed = " and ".join(filter(None, (self.time(), memory)))
         where = ", ".join(filter(None, (self.device, self.date())))
         return f"The run that made this page took {needed} ({where})."
 

@@ -1,7 +1,8 @@
-"""Tables over the whole book, filled when all pages have been read.
+"""What a page gathers from the whole book, when all pages have been read.
 
-`{run-table}` says what the last execution of each chapter cost, `{theorem-list}` lists the
-definitions, theorems and the like, with links to where they stand.
+* `{run-table}`: what the last execution of each chapter cost;
+* `{theorem-list}`: the definitions, theorems and the like, with links to where they stand;
+* `{picture-of} LABEL`: the picture of a figure that a chapter computes, with its description.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from .notebooks import is_notebook
@@ -17,11 +19,13 @@ from .runs import last_run
 
 __all__ = ["connect"]
 
+LOGGER = logging.getLogger(__name__)
+
 Row = list[list[nodes.Node]]
 
 
 class Placeholder(nodes.General, nodes.Element):
-    """Where a table will stand."""
+    """Where a table or a picture will stand."""
 
 
 class Table(SphinxDirective):
@@ -29,7 +33,15 @@ class Table(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_reread()  # other pages change it
-        return [Placeholder(kind=self.name)]
+        place = Placeholder(kind=self.name, label=" ".join(self.arguments))
+        self.set_source_info(place)
+        return [place]
+
+
+class Picture(Table):
+    """`{picture-of}` with the label of a figure."""
+
+    required_arguments = 1
 
 
 def connect(app: Sphinx) -> None:
@@ -37,17 +49,32 @@ def connect(app: Sphinx) -> None:
     app.add_node(Placeholder)
     for name in ("run-table", "theorem-list"):
         app.add_directive(name, Table)
+    app.add_directive("picture-of", Picture)
     app.connect("doctree-resolved", _fill, priority=400)
 
 
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for place in list(doctree.findall(Placeholder)):
+        if place["kind"] == "picture-of":
+            place.replace_self(_picture(app, place))
+            continue
         if place["kind"] == "run-table":
             heads = ("chapter", "time", "memory", "run on", "date")
             rows = list(_runs(app, docname))
         else:
             heads, rows = ("result", "name", "chapter"), list(_theorems(app, docname))
         place.replace_self([_table(heads, rows)] if rows else [])
+
+
+def _picture(app: Sphinx, place: Placeholder) -> list[nodes.Node]:
+    docname, anchor, _ = app.env.get_domain("std").labels.get(place["label"], ("", "", ""))
+    if docname:
+        for figure in app.env.get_doctree(docname).findall(nodes.figure):
+            image = next(iter(figure.findall(nodes.image)), None)
+            if anchor in figure["ids"] and image is not None:
+                return [image.deepcopy()]
+    LOGGER.warning("there is no figure %r with a picture", place["label"], location=place)
+    return []
 
 
 def _pages(app: Sphinx) -> Iterator[str]:
@@ -81,9 +108,10 @@ def _theorems(app: Sphinx, docname: str) -> Iterator[Row]:
                 continue
             label = f"{node['realtype'].title()} {'.'.join(map(str, number))}"
             title = next(iter(node.findall(nodes.title)), nodes.title())
-            words = [child.deepcopy() for child in title.children]
+            # the name of a theorem stands in brackets there
+            words = title.astext().strip().removeprefix("(").removesuffix(")")
             link = _link(app, docname, name, anchor, [nodes.Text(label)])
-            yield [[link], words, [_title(app, docname, name)]]
+            yield [[link], [nodes.Text(words)], [_title(app, docname, name)]]
 
 
 def _attributes(node: nodes.Node) -> dict:

@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard bench
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks test bench lint serve clean distclean
+.PHONY: help book notebooks pdf test bench lint words serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ notebooks: $(STAMP)-book ## write each chapter as a notebook to run
 	@$(FETCH)
 	@$(RUN) tools/build_book.py --notebooks
 
+pdf: $(STAMP)-book ## the whole book as one PDF, where LaTeX is installed
+	@$(FETCH)
+	@$(RUN) tools/build_book.py --pdf
+
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)
 	@$(RUN) -m pytest
@@ -31,8 +35,11 @@ bench: $(STAMP)-data-bench ## time the library beside other codes
 	@$(FETCH)
 	@for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name || exit 1; done
 
-lint: $(STAMP)-book-test ## check the style of the code
+lint: words ## check the style of the code, and the spelling
 	@$(RUN) -m ruff check .
+
+words: $(STAMP)-book-test ## check the spelling
+	@$(RUN) -m codespell_lib .
 
 serve: ## show the built book at http://localhost:8000
 	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first."; exit 1; }

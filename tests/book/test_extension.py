@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from docutils import nodes
 
 from physml_book.address import Address, find
+from physml_book.codelinks import imported, link_names
 from physml_book.execution import cache_folder, execution_key, packages
+from physml_book.library import source
 from physml_book.markdown import Code, Page, Text, convert
 from physml_book.notebooks import assemble, install_cell
+from physml_book.runs import Run
 
 # ---------------------------------------------------------------- the repository's address
 
@@ -243,3 +247,74 @@ def test_install_cell_installs_or_says_how(monkeypatch: pytest.MonkeyPatch) -> N
     assert not {"-U", "--upgrade", "--force-reinstall"} & set(command)
     with pytest.raises(ModuleNotFoundError, match="pip install"):
         run_install(None, monkeypatch, there=False)
+
+
+# ---------------------------------------------------------------- the library's reference
+
+
+def highlighted(code: str) -> str:
+    """Code as a page has it."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+
+    inside = highlight(code, get_lexer_by_name("ipython3"), HtmlFormatter())
+    return f'<div class="highlight-ipython3 notranslate">{inside}</div>'
+
+
+def linked(code: str) -> list[tuple[str, str]]:
+    """The links on some code, in a library where only `lib` things are documented."""
+    known = {"physml.exact.gap", "physml.rbm.Machine", "physml.rbm.Machine.of", "physml.lattice.Box"}
+    address = {name: f"lib.html#{name}" for name in known}.get
+    html = link_names(highlighted(code), imported([code]), address)
+    found = re.findall(r'<a class="physml-code" href="([^"]+)">(.*?)</a>', html)
+    assert re.sub("<[^>]+>", "", html) == re.sub("<[^>]+>", "", highlighted(code))
+    return [(href.split("#")[1], re.sub("<[^>]+>", "", text)) for href, text in found]
+
+
+def test_names_in_code_lead_to_the_reference() -> None:
+    code = "import physml\nfrom physml import exact, rbm as r\nfrom physml.lattice import Box\n"
+    assert linked(code) == [("physml.lattice.Box", "Box")]
+    assert linked(code + "exact.gap(1)\nexact.gap(2)")[1:] == [("physml.exact.gap", "exact.gap")]
+    assert linked(code + "m = r.Machine.of(3).x")[1:] == [("physml.rbm.Machine.of", "r.Machine.of")]
+    assert linked(code + "r.Machine.unknown")[1:] == [("physml.rbm.Machine", "r.Machine")]
+    assert linked(code + "physml.exact.gap")[1:] == [("physml.exact.gap", "physml.exact.gap")]
+
+
+@pytest.mark.parametrize("line", ["a.exact.gap(1)", "f(Box=1)", "exact.other(1)", "gap(1)", "exact"])
+def test_what_only_looks_like_a_name_of_the_library_is_left_alone(line: str) -> None:
+    assert linked(f"from physml import exact\n{line}") == []
+    assert linked(f"from physml.lattice import Box\n{line}") == [("physml.lattice.Box", "Box")]
+
+
+def test_code_that_is_no_python_is_left_alone() -> None:
+    assert imported(["%matplotlib inline\nfrom physml import exact", "import physml.rbm"]) == {}
+
+
+def test_every_public_name_is_in_the_reference(root: Path) -> None:
+    """Each module has its place on a page, and each name in its `__all__` a directive there."""
+    import importlib
+
+    import physml
+
+    pages = "\n".join(path.read_text() for path in (root / "book").glob("library_*.md"))
+    placed = re.findall(r"^\.\. library:: (\w+)$", pages, re.MULTILINE)
+    assert sorted(placed) == sorted(physml._MODULES)
+    for name in placed:
+        module, text = importlib.import_module(f"physml.{name}"), source(name)
+        described = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)$", text, re.MULTILINE)
+        public = [member for member in module.__all__ if not member.startswith("__")]
+        assert sorted(entry.rsplit(".", 1)[-1] for entry in described) == sorted(public)
+
+
+# ---------------------------------------------------------------- what a run cost
+
+
+def test_run_says_what_it_cost() -> None:
+    run = Run(42.4, "2026-03-01", 940_000_000, "2 cores")
+    assert run.sentence() == (
+        "The run that made this page took 42 s and 0.9 GB of memory (2 cores, 1 March 2026)."
+    )
+    assert Run(200.0, "2026-03-01").sentence() == (
+        "The run that made this page took 3.3 min (1 March 2026)."
+    )

@@ -158,3 +158,23 @@ def test_ruff_finds_nothing(root: Path) -> None:
         [sys.executable, "-m", "ruff", "check", "."], cwd=root, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_codespell_finds_nothing(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", "."], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_pdf_without_latex_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import build_book
+
+    monkeypatch.setattr(build_book.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(build_book, "build", lambda *_args: pytest.fail("nothing is to be built"))
+    assert build_book.main(["--pdf"]) == 1
+    said = capsys.readouterr().out
+    assert "latexmk" in said
+    assert "texlive" in said

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from conftest import TinyBook
 
 TOP = """\
@@ -49,6 +51,8 @@ ONE = (
     TOP
     + r"""
 # Chapter one
+
+*Cost: a second.*
 
 See {eq}`eq-a`, {numref}`fig-a`, {prf:ref}`thm-a`, {ref}`ex-a`, {doc}`two` and {cite}`Someone2000`.
 
@@ -116,6 +120,18 @@ print("the answer is", library.answer())
 ```
 """
 )
+INTRO = """\
+# A tiny book
+
+```{picture-of} fig-a
+```
+
+```{run-table}
+```
+
+```{theorem-list}
+```
+"""
 TWO = TOP + "# Chapter two\n\nBack to {prf:ref}`thm-a`.\n\n```{code-cell} ipython3\nprint(2)\n```\n"
 
 
@@ -123,7 +139,7 @@ TWO = TOP + "# Chapter two\n\nBack to {prf:ref}`thm-a`.\n\n```{code-cell} ipytho
 def book(tiny: TinyBook) -> TinyBook:
     tiny.write("book/_toc.yml", TOC)
     tiny.write("book/references.bib", BIB)
-    tiny.write("book/intro.md", "# A tiny book\n")
+    tiny.write("book/intro.md", INTRO)
     tiny.write("book/bibliography.md", "# Bibliography\n\n```{bibliography}\n```\n")
     tiny.write("book/part/one.md", ONE)
     tiny.write("book/part/two.md", TWO)
@@ -158,6 +174,7 @@ def test_notebook_is_readable_without_the_book(book: TinyBook) -> None:
     notebook = read(book, "part/one")
     text = "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     assert text.startswith("# 1. Chapter one\n\n")
+    assert re.search(r"^\*Cost: a second\.\* \*The run .* took \d+ s.*\.\*$", text, re.MULTILINE)
     assert (
         "See (1.1), Fig. 1.1, Theorem 1.1, Exercise 1.1, [Chapter two](two.ipynb) and "
         "[Someone and Other, 2000]." in text
@@ -185,6 +202,35 @@ def test_notebook_has_the_code_and_no_outputs(book: TinyBook) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert cells[1].metadata.tags == ["remove-cell"]
     assert cells[4].metadata.tags == ["hide-input"]
+
+
+def page(book: TinyBook, name: str) -> BeautifulSoup:
+    html = (book.root / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+    return BeautifulSoup(html, "html.parser").select_one("article")
+
+
+def test_page_says_what_its_run_cost_and_the_front_page_has_all(book: TinyBook) -> None:
+    """Time, memory and device are measured, and kept with the outputs over builds."""
+    (kept,) = (book.root / "_build" / ".jupyter_cache").glob("*/physml-runs.json")
+    runs = json.loads(kept.read_text())
+    assert set(runs) == {"part/one", "part/two"}
+    # a kernel needs some tens of megabytes
+    assert all(run["seconds"] > 0.1 and 2e7 < run["memory"] < 2e9 for run in runs.values())
+    said = page(book, "part/one").get_text()
+    assert re.search(r"Cost: a second\. The run that made this page took \d+ s and 0\.\d GB", said)
+    runs_table, theorems = page(book, "intro").select("table")
+    rows = [[cell.get_text(strip=True) for cell in r.select("td")] for r in runs_table.select("tr")]
+    assert [row[0] for row in rows[1:]] == ["Chapter one", "Chapter two"]
+    assert all(row[1].endswith("s") and row[2].endswith("GB") and row[3] for row in rows[1:])
+    (link, *_) = theorems.select("td a")
+    assert (link.get_text(), link["href"]) == ("Theorem 1.1", "part/one.html#thm-a")
+    assert "A name" in [cell.get_text() for cell in theorems.select("td")]
+
+
+def test_picture_of_a_figure_comes_with_its_words(book: TinyBook) -> None:
+    (image,) = page(book, "intro").select("img")
+    assert image["alt"] == "A red square."
+    assert (book.root / "_build" / "html" / image["src"]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_site_has_the_notebook_behind_its_button_and_no_sources(book: TinyBook) -> None:
@@ -286,8 +332,10 @@ def test_failing_cell_and_broken_reference_fail_the_build(book: TinyBook) -> Non
     """Both are reported in one build, with the traceback, and the exit status says so."""
     book.edit("book/part/one.md", 'print("the', '1 / 0\nprint("the')
     book.edit("book/part/one.md", "Mind that.", "Mind {ref}`what-is-not-there`.")
+    book.edit("book/intro.md", "{picture-of} fig-a", "{picture-of} fig-gone")
     status, said = build(book)
     assert status == 1
+    assert "there is no figure 'fig-gone' with a picture" in said
     assert "ZeroDivisionError: division by zero" in said
     assert "1 / 0" in said
     assert "what-is-not-there" in said

@@ -153,18 +153,19 @@ def _held(process: psutil.Process) -> int:
 
 def _device() -> str:
     """The device that the library chooses here."""
-    cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    cores = f"{os.cpu_count()} {platform.machine()} cores"
     try:
-        import torch
-
         from physml import device
-
-        chosen = device.choose()
     except ImportError:
         return cores
+    chosen = device.choose()
+    if chosen.type == "cpu":
+        return cores
     if chosen.type == "cuda":
+        import torch
+
         return f"{torch.cuda.get_device_name(chosen)}, {cores}"
-    return cores if chosen.type == "cpu" else f"{chosen.type.upper()}, {cores}"
+    return f"{chosen.type.upper()}, {cores}"
 
 
 def _path(app: Sphinx) -> Path:

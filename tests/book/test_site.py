@@ -97,10 +97,10 @@ def visit(chromium, html: Path, server: str) -> Iterator[Callable[..., Visit]]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("as_file", [False, True], ids=["served", "file"])
 @pytest.mark.parametrize("name", PAGES + MADE)
-def test_page_needs_no_network_and_logs_no_error(visit, name: str, as_file: bool) -> None:
-    opened = visit(name, as_file)
+def test_page_needs_no_server_and_logs_no_error(visit, name: str) -> None:
+    """As a file; that it needs no network where it is served is asked below, in the same visit."""
+    opened = visit(name, as_file=True)
     opened.page.wait_for_timeout(300)
     assert opened.outside == []
     assert opened.errors == []
@@ -158,14 +158,17 @@ def axe(visit) -> Callable[..., Visit]:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES + MADE)
-def test_page_is_accessible_in_light_and_dark(axe, name: str) -> None:
-    page = axe(name).page
+def test_page_is_accessible_in_light_and_dark_and_needs_no_network(axe, name: str) -> None:
+    opened = axe(name)
+    page = opened.page
     leave = [DRAWN] if name == CHAPTERS[0] else [DRAWN, CODE]
     assert page.evaluate(LIGHT) > 0.9
     assert page.evaluate(AXE, [leave, {}]) == []
     page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
     assert page.evaluate(LIGHT) < 0.2
     assert page.evaluate(AXE, [leave, {"runOnly": ["color-contrast"]}]) == []
+    assert opened.outside == []
+    assert opened.errors == []
 
 
 @pytest.mark.browser

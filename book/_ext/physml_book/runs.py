@@ -104,6 +104,8 @@ def _say_cost(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             title = app.env.titles[name].astext().lower()
             uri = app.builder.get_relative_uri(docname, name)
             said += [nodes.Text(words), nodes.reference("", title, refuri=uri, internal=True)]
+    if len(said) > 1:
+        said += nodes.Text(".")
     paragraph += [nodes.Text(" "), said]
 
 

@@ -51,7 +51,7 @@ def test_spike_denoiser_is_the_mean_of_the_posterior():
         (exercises.check_spike_denoiser, lambda phi, m, s2: -m * math.tanh(m * phi / s2), "sign"),
         (exercises.check_spike_denoiser, lambda phi, m, s2: m * math.tanh(phi), "phi = "),
         (exercises.check_mean_least_loss, lambda p, low, high: p / (p + high**2), "dr/r"),
-        (exercises.check_last_step, lambda p, s2: (p, p), "1 of 2 entries"),
+        (exercises.check_last_step, lambda p, s2: (p, p), "multiplies the field"),
         (exercises.check_last_step, lambda p, s2: p, "a number where a tensor"),
         (exercises.check_cumulant_samples, lambda k2, k4, s2: 24 * k2**4 / k4**2, "s^2 = "),
         (exercises.check_cumulant_samples, lambda k2, k4, s2: 12 * (k2 + s2) ** 4 / k4**2, "half"),

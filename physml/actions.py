@@ -365,7 +365,9 @@ class ZeroDimensionalPhi4(LocalAction):
 class InhomogeneousPhi4(LocalAction):
     r""":math:`\phi^4` theory with its own coupling on each link and site (arXiv:2102.09449).
 
-    The local form at the top of this module, with tensors:
+    The local form at the top of this module, with tensors. They may require gradients: `__call__`
+    is differentiable in them. Where some :math:`b_x` vanish whether the weight can be normalised
+    is for the caller to know.
 
     Parameters
     ----------
@@ -376,9 +378,6 @@ class InhomogeneousPhi4(LocalAction):
         :math:`a_x` and :math:`b_x\ge0`, shape ``lattice.shape``.
     source
         :math:`c_x`, shape ``lattice.shape``; none by default.
-
-    The tensors may require gradients: `__call__` is differentiable in them. Where some
-    :math:`b_x` vanish whether the weight can be normalised is for the caller to know.
     """
 
     hopping: Tensor

@@ -3,14 +3,14 @@ r"""Samplers: from noise back to a field, along the reverse processes of `sde`.
 A sampler makes steps from a time to an earlier one. By name, with score evaluations a step (`ev.`)
 and the order of its error in the step (of averages, for those with noise):
 
-=====================  ====  =====  ==============================================================
-``euler-maruyama``       1     1    the reverse process with :math:`\zeta=1`, in `t`
-``predictor-corrector``  2     1    the same, with a Langevin step of the law at hand after each
-``euler-flow``           1     1    the flow, :math:`\zeta=0`, in `t`
-``heun``                 2     2    the flow in `r`; with `churn`, each step renews some noise
-``rk4``                  4     4    the flow in `r`, Runge and Kutta's
-``dpm``                  1     2    the flow, exponential and with two steps' memory
-=====================  ====  =====  ==============================================================
+=======================  ==  ==  ================================================================
+``euler-maruyama``       1   1   the reverse process with :math:`\zeta=1`, in `t`
+``predictor-corrector``  2   1   the same, with a Langevin step of the law at hand after each
+``euler-flow``           1   1   the flow, :math:`\zeta=0`, in `t`
+``heun``                 2   2   the flow in `r`; with `churn`, each step renews some noise
+``rk4``                  4   4   the flow in `r`, Runge and Kutta's
+``dpm``                  1   2   the flow, exponential and with two steps' memory
+=======================  ==  ==  ================================================================
 
 In :math:`x=\phi/a` and the noise ratio :math:`r=s/a` the flow of every process is
 :math:`dx/dr=-r\,\nabla_x\ln q=(x-D)/r`, with the denoiser `D` (T. Karras et al., arXiv:2206.00364,

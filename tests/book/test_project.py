@@ -132,13 +132,25 @@ def test_chapters_are_jupytext_notebooks(root: Path) -> None:
         assert matter["kernelspec"]["name"] == "python3"
 
 
-def test_bibliography_has_dois(root: Path) -> None:
+def test_bibliography_says_where_to_read(root: Path) -> None:
+    """Each entry has a DOI, the number of an arXiv e-print or an address, unless unpublished."""
     from pybtex.database import parse_file
 
     entries = parse_file(str(root / "book" / "references.bib")).entries
     assert entries
-    published = {key: e for key, e in entries.items() if e.type != "unpublished"}
-    assert [key for key, entry in published.items() if "doi" not in entry.fields] == []
+    for key, entry in entries.items():
+        where = {"doi", "eprint", "url"} & set(entry.fields)
+        assert where or entry.type == "unpublished", key
+        if "doi" in entry.fields:  # the number itself, without an address before it
+            assert re.fullmatch(r"10\.\d{4,}/\S+", entry.fields["doi"]), key
+
+
+def test_notebooks_are_pushed_to_the_branch_that_the_buttons_name(root: Path) -> None:
+    from physml_book.address import NOTEBOOKS_BRANCH
+
+    publish = (root / ".github" / "workflows" / "publish.yml").read_text()
+    assert f"--initial-branch {NOTEBOOKS_BRANCH}" in publish
+    assert f'" {NOTEBOOKS_BRANCH}\n' in publish
 
 
 def test_ruff_finds_nothing(root: Path) -> None:

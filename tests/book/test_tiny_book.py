@@ -229,6 +229,15 @@ def test_with_an_address_the_buttons_lead_there(book: TinyBook) -> None:
     first, install = read(book, "part/one").cells[:2]
     assert f"]({colab})" in first.source
     assert "physml @ git+https://github.com/owner/repo@abc123" in install.source
+    # each button in the site leads to a file of the tree that is published, and to each leads one
+    site, tree = book.root / "_build" / "html", book.root / "_build" / "notebooks"
+    branch = "https://colab.research.google.com/github/owner/repo/blob/notebooks/"
+    leads = {
+        link.removeprefix(branch)
+        for path in site.rglob("*.html")
+        for link in re.findall(r'href="(https://colab[^"]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert leads == {path.relative_to(tree).as_posix() for path in tree.rglob("*.ipynb")}
     text = nbformat.writes(read(book, "part/two"))
     assert "[Theorem 1.1](https://owner.example.org/repo/part/one.html#thm-a)" in text
 

@@ -2,8 +2,10 @@
 
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
-* `progress`: which chapter is being executed;
+* `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
+* `library` and `codelinks`: the library's reference, and links to it from code;
 * here: MathJax from the site itself, and the wiring.
 """
 
@@ -15,7 +17,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import address, execution, notebooks, progress
+from . import address, codelinks, execution, gathered, library, notebooks, progress, runs
 
 __all__ = ["setup"]
 
@@ -36,6 +38,11 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", notebooks.page_buttons, priority=900)
     app.connect("build-finished", notebooks.copy_notebooks)
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
+    library.connect(app)
+    codelinks.connect(app)
+    app.connect("html-page-context", _mend_roles)
+    runs.connect(app)
+    gathered.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -62,3 +69,11 @@ def _configure(app: Sphinx, config: Config) -> None:
         theme |= {"repository_url": config.physml_address.url, "repository_branch": "main"}
         theme |= dict.fromkeys(buttons, True)
     config.html_baseurl = os.environ.get("PHYSML_BOOK_URL", config.html_baseurl)
+
+
+def _mend_roles(_app: Sphinx, _page: str, _template: str, context: dict, _doctree: object) -> None:
+    """Take the role of a list from the bibliography: it promises items, and there are none."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )

@@ -7,8 +7,8 @@ slide. On it are the displayed equations, boxes (definitions, theorems), figures
 tables, lists, and what cells print; the full text, proofs and derivations go to the speaker's notes
 (key S). Of the text a slide shows
 
-* the sentences that the chapter marks as `[...]{.slide}`, or, in a section without marks, the first
-  sentence of each paragraph and those that define a term (in emphasis);
+* the sentences that the chapter marks as `[...]{.slide}`, and of a paragraph without marks the first
+  one and those that define a term (in emphasis), but nothing in parentheses;
 * the clause that leads to an equation.
 
 A cell with the tag `slide` shows its code too, one with `no-slide` is left out. The decks need nothing but their own folder, `_build/slides`: reveal.js comes from the package
@@ -31,6 +31,7 @@ from pathlib import Path
 
 import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
+from PIL import Image
 
 __all__ = ["Item", "Slide", "chapters", "deck", "main", "slides"]
 
@@ -40,8 +41,9 @@ ROOT = Path(__file__).resolve().parents[1]
 _ROOM = 560
 _LINE, _GAP = 39, 16
 _COLUMNS = 80
-_FIGURE = 410
+_PICTURE, _CAPTION = 300, 60
 _SLACK = 70  # how much more may be on a slide, if that saves one with a line or two
+_LONG = 3  # lines of an item of a list, beyond which a slide shows its first sentence
 _PRINTED = 14  # lines of what a cell prints that a slide can show
 _SMALL, _CODE_COLUMNS = 0.76, 80  # the size of code, and how many columns fit
 
@@ -90,15 +92,20 @@ def chapters(root: Path) -> list[str]:
     return [chapter["file"] for part in parts for chapter in part["chapters"]]
 
 
-def slides(article: Tag) -> list[Slide]:
+def slides(article: Tag, folder: Path) -> list[Slide]:
     """Return the slides of a chapter.
 
     Parameters
     ----------
     article
         The `article` of the chapter's page.
+    folder
+        Where the addresses of its images start, to know their shapes.
     """
     article = _cleaned(article)
+    for image in article.select("img"):
+        if not image.has_attr("width") and "://" not in image["src"]:
+            image["width"], image["height"] = Image.open(folder / image["src"]).size
     chapter = article.select_one("section")
     title = _inner(chapter.find("h1"))
     sections = chapter.find_all("section", recursive=False)
@@ -150,11 +157,10 @@ def _items(section: Tag) -> Iterator[Item]:
     """Yield what a section, without the sections in it, has for slides."""
     own = [child for child in section.children if isinstance(child, Tag)]
     own = [c for c in own if c.name not in ("section", "span") and not re.match("h[1-6]", c.name)]
-    marked = any(child.name == "p" and child.select("span.slide") for child in own)
     for child, after in pairwise([*own, None]):
         classes = set(child.get("class") or ())
         if child.name == "p":
-            yield from _paragraph(child, marked, after)
+            yield from _paragraph(child, after)
         elif "math" in classes:
             rows = 1 + child.get_text().count(r"\\")
             yield Item(str(child), 40 + 52 * rows)
@@ -175,21 +181,19 @@ def _items(section: Tag) -> Iterator[Item]:
             yield _listing(child)
 
 
-def _paragraph(paragraph: Tag, marked: bool, after: Tag | None) -> Iterator[Item]:
+def _paragraph(paragraph: Tag, after: Tag | None) -> Iterator[Item]:
     said = _sentences(paragraph)
     if not said or _is_remark(paragraph):
         return
-    if marked:
-        shown = [(_inner(span), False) for span in paragraph.select("span.slide")]
-    else:
-        shown = [(s, False) for i, s in enumerate(said) if i == 0 or re.search("<(em|strong)>", s)]
+    marked = [_inner(span) for span in paragraph.select("span.slide")]
+    terms = [s for i, s in enumerate(said) if i == 0 or re.search("<(em|strong)>", s)]
+    shown = [(s, False) for s in marked or terms if not s.startswith("(")]
     leads = after is not None and after.name != "p" and not _plain(said[-1]).endswith((".", "?"))
     if leads:
         lead = said[-1]
-        if BeautifulSoup(lead, "html.parser").get_text() not in [_plain(s) for s, _ in shown]:
-            shown.append((lead, True))
-        else:
-            shown[-1] = (shown[-1][0], True)
+        if shown and _plain(shown[-1][0]) == _plain(lead):
+            shown.pop()
+        shown.append((lead, True))
     note = _note(paragraph)
     for source, leading in shown:
         goes_on = " goes-on" if _plain(source)[:1].islower() else ""
@@ -204,10 +208,14 @@ def _list(items: Tag) -> Iterator[Item]:
     """Yield a list, one item at a time, so that a long one can go on on the next slide."""
     start = int(items.get("start", 1))
     for count, item in enumerate(items.find_all("li", recursive=False), start=start):
-        rows = item.get_text().count(r"\\") + len(item.select("div.math"))
+        first = item.find("p")
+        said = _sentences(first) if first and len(item.find_all("p")) == 1 else []
+        shown, note = str(item), ""
+        if len(said) > 1 and _lines(shown) > _LONG:  # its first sentence has to do
+            shown, note = f"<li>{said[0]}</li>", _note(item)
         attribute = f' start="{count}"' if items.name == "ol" else ""
-        text = f"<{items.name}{attribute}>{item}</{items.name}>"
-        yield Item(text, _text_height(item) + 52 * rows)
+        text = f"<{items.name}{attribute}>{shown}</{items.name}>"
+        yield Item(text, _text_height(BeautifulSoup(shown, "html.parser")), note)
 
 
 def _cell(cell: Tag, classes: set[str]) -> Iterator[Item]:
@@ -243,7 +251,11 @@ def _figure(figure: Tag) -> Iterator[Item]:
         first = _first_sentence(text)
         text.clear()
         text.append(BeautifulSoup(first, "html.parser"))
-    yield Item(str(figure), _FIGURE, note)
+    # a picture may be made smaller, and a tall one is too small soon
+    image = figure.find("img")
+    shape = int(image.get("height") or 1) / int(image.get("width") or 2) if image else 0.5
+    picture = _PICTURE * max(1, shape / 0.42)
+    yield Item(str(figure), min(picture + _CAPTION, _ROOM), note)
 
 
 def _sentences(paragraph: Tag) -> list[str]:
@@ -416,9 +428,9 @@ def main(arguments: list[str] | None = None) -> int:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     lines = []
     for name in chapters(root):
-        page = BeautifulSoup((built / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
-        article = page.select_one("article")
-        made = slides(article)
+        page = built / f"{name}.html"
+        soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        made = slides(soup.select_one("article"), page.parent)
         title = made[0].heading
         text = deck(title, config["title"], config["author"], made)
         # pictures lie beside the decks

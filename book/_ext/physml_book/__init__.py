@@ -2,6 +2,7 @@
 
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
+* `minutes`: how long each section takes in a lecture;
 * `progress`: which chapter is being executed;
 * `address`: the repository's address, where it is known;
 * here: MathJax from the site itself, and the wiring.
@@ -15,7 +16,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import address, execution, notebooks, progress
+from . import address, execution, minutes, notebooks, progress
 
 __all__ = ["setup"]
 
@@ -36,6 +37,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", notebooks.page_buttons, priority=900)
     app.connect("build-finished", notebooks.copy_notebooks)
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
+    minutes.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

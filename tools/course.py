@@ -35,7 +35,18 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from physml import exercises
 
-__all__ = ["NotACourse", "leaks", "main", "pictures", "refuse", "run", "solutions", "stub", "student"]
+__all__ = [
+    "NotACourse",
+    "checks",
+    "leaks",
+    "main",
+    "pictures",
+    "refuse",
+    "run",
+    "solutions",
+    "stub",
+    "student",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 _TAG = "solution"
@@ -236,6 +247,7 @@ def run(notebook: NotebookNode, kept: Path, key: str = "") -> tuple[NotebookNode
         )
         # what cells write to stderr comes with their outputs; this is the kernel's own
         client.execute(env=_environ(), stderr=subprocess.DEVNULL)
+    ran.metadata = notebook.metadata
     for cell in code:
         cell.metadata.pop("execution", None)  # the times of day
     kept.mkdir(parents=True, exist_ok=True)
@@ -259,9 +271,8 @@ def refuse(ran: NotebookNode, verdict: str) -> None:
         said = "".join(o.get("text", "") for o in cell.outputs if o.output_type == "stream")
         given = {word: said.count(f"{word}: ") for word in ("Correct", "Not yet")}
         if given[verdict] != wanted or sum(given.values()) != wanted:
-            raise NotACourse(
-                f"the checks of {cell.metadata['exercise']} should say {verdict!r}, and say:\n{said}"
-            )
+            label = cell.metadata["exercise"]
+            raise NotACourse(f"the checks of {label} should say {verdict!r}, and say:\n{said}")
 
 
 def pictures(ran: NotebookNode) -> dict[str, list[str]]:
@@ -293,7 +304,6 @@ def main(arguments: list[str] | None = None) -> int:
     (cache,) = (build / ".jupyter_cache").iterdir()  # its name is the execution key
     for edition in ("student", "solutions"):
         shutil.rmtree(course / edition, ignore_errors=True)
-    used = set()
     for path in sources:
         name = path.relative_to(build / "solved")
         solved = nbformat.read(path, as_version=4)

@@ -2,12 +2,13 @@
 
 // Where a slide holds more than the stage, its text gets smaller, down to this share.
 const LEAST = 0.6;
+const SLACK = 8; // pixels: the depth of a formula in the last line goes into the margin
 
 function fit(slide) {
   const body = slide && slide.querySelector(":scope > .body");
   if (!body) return;
   const over = () =>
-    body.scrollHeight > body.clientHeight + 1 || body.scrollWidth > body.clientWidth + 1;
+    body.scrollHeight > body.clientHeight + SLACK || body.scrollWidth > body.clientWidth + 1;
   for (let size = 1; over() && size > LEAST; size -= 0.02) {
     body.style.fontSize = `${size}em`;
   }

@@ -7,13 +7,16 @@ slide. On it are the displayed equations, boxes (definitions, theorems), figures
 tables, lists, and what cells print; the full text, proofs and derivations go to the speaker's notes
 (key S). Of the text a slide shows
 
-* the sentences that the chapter marks as `[...]{.slide}`, and of a paragraph without marks the first
-  one and those that define a term (in emphasis), but nothing in parentheses;
+* the sentences that the chapter marks as `[...]{.slide}`, and of a paragraph without marks the
+  first one and those that define a term (in emphasis), but nothing in parentheses;
 * the clause that leads to an equation.
 
-A cell with the tag `slide` shows its code too, one with `no-slide` is left out. The decks need nothing but their own folder, `_build/slides`: reveal.js comes from the package
-sphinx-revealjs, MathJax from the book's site. nbconvert has slides too, but its slides are whole
-cells: our text between two cells is three slides long.
+A cell with the tag `slide` shows its code too, one with `no-slide` is left out.
+
+The decks need nothing but their own folder, `_build/slides`: reveal.js comes from the package
+sphinx-revealjs, MathJax from the book's site. nbconvert makes slides too, but of whole cells: our
+text between two cells is three slides long. A builder of sphinx-revealjs would put a whole section
+on a slide.
 """
 
 from __future__ import annotations
@@ -33,12 +36,12 @@ import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
 from PIL import Image
 
-__all__ = ["Item", "Slide", "chapters", "deck", "main", "slides"]
+__all__ = ["ROOM", "Item", "Slide", "chapters", "deck", "main", "slides"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Sizes in pixels on the stage, from slides.css; a browser has the last word (slides.js).
-_ROOM = 560
+ROOM = 560
 _LINE, _GAP = 39, 16
 _COLUMNS = 80
 _PICTURE, _CAPTION = 300, 60
@@ -105,14 +108,15 @@ def slides(article: Tag, folder: Path) -> list[Slide]:
     article = _cleaned(article)
     for image in article.select("img"):
         if not image.has_attr("width") and "://" not in image["src"]:
-            image["width"], image["height"] = Image.open(folder / image["src"]).size
+            with Image.open(folder / image["src"]) as picture:
+                image["width"], image["height"] = picture.size
     chapter = article.select_one("section")
     title = _inner(chapter.find("h1"))
     sections = chapter.find_all("section", recursive=False)
     plan = [_inner(section.find("h2")) for section in sections]
     contents = "".join(f"<li>{heading}</li>" for heading in plan)
     made = _fill(Slide(title), list(_items(chapter)))
-    made.append(Slide("Plan", title, [Item(f'<ul class="columns">{contents}</ul>', _ROOM)]))
+    made.append(Slide("Plan", title, [Item(f'<ul class="columns">{contents}</ul>', ROOM)]))
     for section in sections:
         made += _section(section, "")
     return [slide for slide in made if any(item.source for item in slide.items)]
@@ -123,7 +127,7 @@ def _section(section: Tag, above: str) -> list[Slide]:
     if section.select_one(":scope > .exercise"):
         titles = [_inner(e.select_one(".admonition-title")) for e in section.select(".exercise")]
         listed = "".join(f"<li>{title}</li>" for title in titles)
-        return [Slide(heading, above, [Item(f'<ul class="plain">{listed}</ul>', _ROOM)])]
+        return [Slide(heading, above, [Item(f'<ul class="plain">{listed}</ul>', ROOM)])]
     made = _fill(Slide(heading, above), list(_items(section)))
     for inner in section.find_all("section", recursive=False):
         if "exercise" not in (inner.get("class") or ()):
@@ -141,7 +145,7 @@ def _fill(first: Slide, items: list[Item]) -> list[Slide]:
         if item.leads:
             continue
         height = sum(i.height + _GAP for i in waiting if i.source)
-        room = _ROOM + _SLACK if item is last and height <= 2 * _LINE + _GAP else _ROOM
+        room = ROOM + _SLACK if item is last and height <= 2 * _LINE + _GAP else ROOM
         if made[-1].items and made[-1].height + height > room:
             made.append(Slide(first.heading, first.above))
         made[-1].items += waiting
@@ -188,7 +192,8 @@ def _paragraph(paragraph: Tag, after: Tag | None) -> Iterator[Item]:
     marked = [_inner(span) for span in paragraph.select("span.slide")]
     terms = [s for i, s in enumerate(said) if i == 0 or re.search("<(em|strong)>", s)]
     shown = [(s, False) for s in marked or terms if not s.startswith("(")]
-    leads = after is not None and after.name != "p" and not _plain(said[-1]).endswith((".", "?"))
+    ended = re.search(r"[.?!]\)?$", _plain(said[-1]))
+    leads = after is not None and after.name != "p" and not ended
     if leads:
         lead = said[-1]
         if shown and _plain(shown[-1][0]) == _plain(lead):
@@ -255,7 +260,7 @@ def _figure(figure: Tag) -> Iterator[Item]:
     image = figure.find("img")
     shape = int(image.get("height") or 1) / int(image.get("width") or 2) if image else 0.5
     picture = _PICTURE * max(1, shape / 0.42)
-    yield Item(str(figure), min(picture + _CAPTION, _ROOM), note)
+    yield Item(str(figure), min(picture + _CAPTION, ROOM), note)
 
 
 def _sentences(paragraph: Tag) -> list[str]:

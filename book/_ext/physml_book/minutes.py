@@ -1,9 +1,9 @@
 """How long each section of a chapter takes in a lecture, counted on the page itself.
 
-The directive `{lecture-minutes} CHAPTER` gives a table of the chapter's sections. The minutes are an
-estimate that is the same for all: what is read aloud, shown and discussed, at the paces below, and
-rounded up to five. Counted with every build, they cannot drift from the text. A chapter that the
-book does not have (yet) gives a line that says so.
+The directive `{lecture-minutes} CHAPTER` gives a table of the chapter's sections. The minutes are
+an estimate that is the same for all: what is read aloud, shown and discussed, at the paces below,
+and rounded up to five. Counted with every build, they cannot drift from the text. A chapter that
+the book does not have (yet) gives a line that says so.
 """
 
 from __future__ import annotations

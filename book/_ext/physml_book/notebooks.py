@@ -30,7 +30,8 @@ from .markdown import Page, Piece, Snippet, Solution, Text, convert
 
 __all__ = ["EXECUTED", "PUBLISHED", "SOLVED", "assemble", "executed", "install_cell", "published"]
 
-# Folders under the build folder: what myst-nb executed, what is published, the source of the course.
+# Folders under the build folder: what myst-nb executed, what is published, what the course is
+# made from.
 EXECUTED = "jupyter_execute"
 PUBLISHED = "notebooks"
 SOLVED = "solved"

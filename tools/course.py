@@ -235,6 +235,7 @@ def run(notebook: NotebookNode, kept: Path, key: str = "") -> tuple[NotebookNode
         before = [c for c in nbformat.read(record, 4).cells if c.cell_type == "code"]
         for cell, old in zip(code, before, strict=True):
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
+        record.touch()  # in use
         return ran, 0.0
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -302,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is no book yet: run 'make book' first.")
         return 1
     (cache,) = (build / ".jupyter_cache").iterdir()  # its name is the execution key
+    started = time.time()
     for edition in ("student", "solutions"):
         shutil.rmtree(course / edition, ignore_errors=True)
     for path in sources:
@@ -323,6 +325,9 @@ def main(arguments: list[str] | None = None) -> int:
             target = course / edition / name
             target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
+    for record in (course / "runs").iterdir():
+        if record.stat().st_mtime < started - 1:  # of chapters as they were
+            record.unlink()
     print(f"Wrote {len(sources)} chapters into {course / 'student'} and {course / 'solutions'}.")
     return 0
 

@@ -136,8 +136,17 @@ def _section(section: Tag, above: str) -> list[Slide]:
 
 
 def _fill(first: Slide, items: list[Item]) -> list[Slide]:
-    """Put items on slides, in order, each slide as full as it may be."""
-    made = [first]
+    """Put items on as few slides as they need, in order, and share them evenly between these."""
+    made = _pack(first, items, ROOM)
+    for room in range(ROOM // 2, ROOM, 20):
+        even = _pack(first, items, room)
+        if len(even) == len(made):
+            return even
+    return made
+
+
+def _pack(first: Slide, items: list[Item], room: float) -> list[Slide]:
+    made = [Slide(first.heading, first.above)]
     last = next((item for item in reversed(items) if item.source), None)
     waiting: list[Item] = []  # clauses that lead to what comes next
     for item in items:
@@ -145,8 +154,8 @@ def _fill(first: Slide, items: list[Item]) -> list[Slide]:
         if item.leads:
             continue
         height = sum(i.height + _GAP for i in waiting if i.source)
-        room = ROOM + _SLACK if item is last and height <= 2 * _LINE + _GAP else ROOM
-        if made[-1].items and made[-1].height + height > room:
+        slack = _SLACK if item is last and height <= 2 * _LINE + _GAP else 0
+        if made[-1].height and made[-1].height + height > room + slack:
             made.append(Slide(first.heading, first.above))
         made[-1].items += waiting
         waiting = []

@@ -127,7 +127,7 @@ def _section(section: Tag, above: str) -> list[Slide]:
     if section.select_one(":scope > .exercise"):
         titles = [_inner(e.select_one(".admonition-title")) for e in section.select(".exercise")]
         listed = "".join(f"<li>{title}</li>" for title in titles)
-        return [Slide(heading, above, [Item(f'<ul class="plain">{listed}</ul>', ROOM)])]
+        return [Slide(heading, above, [Item(f'<ul>{listed}</ul>', ROOM)])]
     made = _fill(Slide(heading, above), list(_items(section)))
     for inner in section.find_all("section", recursive=False):
         if "exercise" not in (inner.get("class") or ()):

@@ -365,7 +365,7 @@ def deck(title: str, book: str, author: str, made: list[Slide]) -> str:
         body = "\n".join(item.source for item in slide.items)
         notes = "\n".join(item.note for item in slide.items if item.note)
         # notes are read in a window of their own, without MathJax: as TeX
-        aside = f'<aside class="notes tex2jax_ignore">{notes}</aside>' if notes else ""
+        aside = f'<aside class="notes mathjax_ignore">{notes}</aside>' if notes else ""
         sections.append(
             f"<section><h2>{above}{slide.heading}</h2>\n"
             f'<div class="body">{body}</div>{aside}</section>'
@@ -385,7 +385,7 @@ _PAGE = """\
 <link rel="stylesheet" href="pygments.css">
 <link rel="stylesheet" href="slides.css">
 </head>
-<body class="tex2jax_process">
+<body>
 <div class="reveal"><div class="slides">
 {slides}
 </div></div>

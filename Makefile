@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard bench
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks test bench lint serve clean distclean
+.PHONY: help book notebooks slides course test bench lint serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,16 @@ book: $(STAMP)-book ## execute the chapters and build the book
 notebooks: $(STAMP)-book ## write each chapter as a notebook to run
 	@$(FETCH)
 	@$(RUN) tools/build_book.py --notebooks
+
+slides: $(STAMP)-book ## make a deck of slides of each chapter, to show without a network
+	@$(FETCH)
+	@$(RUN) tools/build_book.py
+	@$(RUN) tools/slides.py
+
+course: $(STAMP)-book ## write students' notebooks with stubs, and solutions, and run both
+	@$(FETCH)
+	@$(RUN) tools/build_book.py
+	@$(RUN) tools/course.py
 
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)

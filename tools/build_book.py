@@ -20,7 +20,7 @@ from pathlib import Path
 __all__ = ["build", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
-_STALE = (".doctrees", "html", "jupyter_execute", "notebooks")
+_STALE = (".doctrees", "html", "jupyter_execute", "notebooks", "solved")
 # A kernel's remark on its own transport, at each start; it says nothing about the chapter.
 _NOISE = "[IPKernelApp] WARNING | Kernel is running over TCP without encryption."
 

@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard bench
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks pdf test bench lint words serve clean distclean
+.PHONY: help book notebooks slides course pdf test bench lint words serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,16 @@ notebooks: $(STAMP)-book ## write each chapter as a notebook to run
 pdf: $(STAMP)-book ## the whole book as one PDF, where LaTeX is installed
 	@$(FETCH)
 	@$(RUN) tools/build_book.py --pdf
+
+slides: $(STAMP)-book ## make a deck of slides of each chapter, to show without a network
+	@$(FETCH)
+	@$(RUN) tools/build_book.py
+	@$(RUN) tools/slides.py
+
+course: $(STAMP)-book ## write students' notebooks with stubs, and solutions, and run both
+	@$(FETCH)
+	@$(RUN) tools/build_book.py
+	@$(RUN) tools/course.py
 
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)

@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from physml import exact, exercises
-from physml.exercises import NotYet, Result, compare_function, compare_number, seeded_cases
+from physml.exercises import (
+    NotYet,
+    Result,
+    compare_function,
+    compare_number,
+    core,
+    seeded_cases,
+)
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    monkeypatch.setattr(exercises, "_CHECKS", {})
+    monkeypatch.setattr(core, "_CHECKS", {})
 
 
 def why(call, *args, **kwargs):

@@ -21,7 +21,7 @@ from pathlib import Path
 __all__ = ["build", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
-_STALE = (".doctrees", "html", "jupyter_execute", "latex", "notebooks")
+_STALE = (".doctrees", "html", "jupyter_execute", "latex", "notebooks", "solved")
 # What turns the book into a PDF, and where Debian and its relatives have it.
 _LATEX = ("latexmk", "xelatex")
 _NO_LATEX = """\

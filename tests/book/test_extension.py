@@ -9,12 +9,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from docutils import nodes
+from sphinx_exercise.nodes import solution_node
 
 from physml_book.address import Address, find
 from physml_book.codelinks import imported, link_names
 from physml_book.execution import cache_folder, execution_key, packages
 from physml_book.library import source
-from physml_book.markdown import Code, Page, Text, convert
+from physml_book.markdown import Code, Page, Snippet, Solution, Text, convert
 from physml_book.notebooks import assemble, install_cell
 from physml_book.runs import Run
 
@@ -118,6 +119,21 @@ def test_equations_carry_their_numbers() -> None:
     page = Page(figure_numbers={"displaymath": {"equation-a": (2, 3)}})
     block = nodes.math_block("", "a = b % a comment\n\n", ids=["equation-a"])
     assert text_of(block, page=page) == "$$\na = b\n\\tag{2.3}\n$$"
+
+
+def test_open_solution_has_its_code_in_cells() -> None:
+    code = nodes.literal_block("x = 1", "x = 1", language="python")
+    inside = nodes.section("", paragraph("Done."), code)
+    box = solution_node("", nodes.title("", "Solution"), inside, target_label="ex:a")
+    (closed,) = convert(nodes.section("", box.deepcopy()), Page())
+    assert "<summary><b>Solution</b></summary>\n\nDone.\n\n```python\nx = 1" in closed.source
+    (found,) = convert(nodes.section("", box), Page(open_solutions=True))
+    assert found == Solution("ex:a", (Text("**Solution**"), Text("Done."), Snippet("x = 1")))
+    notebook = assemble([Text("# A"), found, Text("After.")], nbformat.v4.new_notebook(), "a")
+    solution = [cell for cell in notebook.cells if "solution" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in solution] == ["**Solution**\n\nDone.", "x = 1"]
+    assert [cell.metadata["exercise"] for cell in solution] == ["ex:a", "ex:a"]
+    assert notebook.cells[-1].source == "After."
 
 
 def test_lines_of_an_equation_are_split_and_align_loses_its_counter() -> None:

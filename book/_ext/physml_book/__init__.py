@@ -3,6 +3,7 @@
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `minutes`: how long each section takes in a lecture;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
 * `library` and `codelinks`: the library's reference, and links to it from code;
@@ -17,7 +18,17 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from . import address, codelinks, execution, gathered, library, notebooks, progress, runs
+from . import (
+    address,
+    codelinks,
+    execution,
+    gathered,
+    library,
+    minutes,
+    notebooks,
+    progress,
+    runs,
+)
 
 __all__ = ["setup"]
 
@@ -43,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", _mend_roles)
     runs.connect(app)
     gathered.connect(app)
+    minutes.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -19,7 +19,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util import logging
 
-__all__ = ["Code", "Page", "Text", "convert"]
+__all__ = ["Code", "Page", "Snippet", "Solution", "Text", "convert"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +47,22 @@ class Code:
     folded: bool = False
 
 
-Piece = Text | Code
+@dataclass(frozen=True)
+class Snippet:
+    """Code of an open solution, which the book shows and does not run."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An open solution: what it says, and the label of its exercise."""
+
+    exercise: str
+    pieces: tuple[Text | Code | Snippet, ...]
+
+
+Piece = Text | Code | Snippet | Solution
 
 
 @dataclass(frozen=True)
@@ -64,12 +79,15 @@ class Page:
         Turns the address of another page of the book into one that works in a notebook, or None.
     folder
         Where the addresses of images start.
+    open_solutions
+        Whether a solution is given as a `Solution`, with code to run, or folded into the text.
     """
 
     figure_numbers: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     section_numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
     link: Callable[[str], str | None] = lambda _uri: None
     folder: Path = Path()
+    open_solutions: bool = False
 
     def number(self, kind: str, node: nodes.Element) -> str:
         """Return the number of a numbered node, or an empty string."""
@@ -114,6 +132,7 @@ class _Converter:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.depth = 0
+        self.solving = False  # inside an open solution
 
     # ---------------------------------------------------------------- blocks
 
@@ -174,6 +193,8 @@ class _Converter:
         language = node.get("language", "")
         language = language if language not in ("default", "none", "text") else ""
         body = node.astext()
+        if self.solving and language == "python":
+            return [Snippet(body)]
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", body)), default=0))
         return [Text(f"{fence}{language}\n{body}\n{fence}")]
 
@@ -286,7 +307,12 @@ class _Converter:
 
     def block_solution_node(self, node: nodes.Element) -> list[Piece]:
         title, rest = self.split_title(node)
-        return self.box(f"**{title}**", rest, folded=True)
+        if not self.page.open_solutions:
+            return self.box(f"**{title}**", rest, folded=True)
+        self.solving = True
+        pieces = [*self.text(f"**{title}**"), *self.blocks(rest)]
+        self.solving = False
+        return [Solution(node["target_label"], tuple(pieces))]
 
     def split_title(self, node: nodes.Element) -> tuple[str, list[nodes.Node]]:
         if node.children and isinstance(node.children[0], nodes.title):

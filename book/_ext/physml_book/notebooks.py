@@ -1,5 +1,8 @@
 """Each chapter as a notebook to run: written while the site is built, and linked from its page.
 
+Beside it a second one is written, with the solutions open and their code in cells: the source of
+the course (`tools/course.py`), which is not part of the site.
+
 The cells come from the resolved page (see `markdown`), the code from the notebook that was executed
 for the book, without its outputs. Writing them in the HTML build means that one build makes both,
 from the same pages with the same numbers. The general converters do not fit: nbconvert and jupytext
@@ -9,6 +12,7 @@ packages, and loses captions and tags.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import shutil
 from collections.abc import Iterable
@@ -22,13 +26,15 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from .address import Address
-from .markdown import Page, Piece, Text, convert
+from .markdown import Page, Piece, Snippet, Solution, Text, convert
 
-__all__ = ["EXECUTED", "PUBLISHED", "assemble", "executed", "install_cell", "published"]
+__all__ = ["EXECUTED", "PUBLISHED", "SOLVED", "assemble", "executed", "install_cell", "published"]
 
-# Folders under the build folder: what myst-nb executed, and what is published.
+# Folders under the build folder: what myst-nb executed, what is published, what the course is
+# made from.
 EXECUTED = "jupyter_execute"
 PUBLISHED = "notebooks"
+SOLVED = "solved"
 
 # Tags by which the book hides code; in a notebook the cell is there, and closed.
 _CLOSED = {"hide-input", "hide-cell", "remove-input", "remove_input", "remove-cell", "remove_cell"}
@@ -74,6 +80,10 @@ def executed(app: Sphinx, docname: str) -> Path:
     return Path(app.outdir).parent / EXECUTED / f"{docname}.ipynb"
 
 
+def _solved(app: Sphinx, docname: str) -> Path:
+    return Path(app.outdir).parent / SOLVED / f"{docname}.ipynb"
+
+
 def is_notebook(env: BuildEnvironment, docname: str) -> bool:
     """Whether a page is published as a notebook.
 
@@ -96,6 +106,7 @@ def assemble(
     source: nbformat.NotebookNode,
     docname: str,
     address: Address | None = None,
+    badge: bool = True,
 ) -> nbformat.NotebookNode:
     """Return the notebook of a page.
 
@@ -109,11 +120,14 @@ def assemble(
         The page's name, for the Colab button.
     address
         Where the repository is, if that is known.
+    badge
+        Whether to put a Colab button under the title, which leads to the published notebook.
 
     Returns
     -------
     nbformat.NotebookNode
-        A notebook without outputs: title, Colab button, install cell, and then the page.
+        A notebook without outputs: title, Colab button, install cell, and then the page. The cells
+        of an open solution have the tag `solution`, and the label of their exercise.
     """
     cells: list[nbformat.NotebookNode] = []
     text: list[str] = []
@@ -125,24 +139,41 @@ def assemble(
 
     waiting = [i for i, cell in enumerate(source.cells) if cell.cell_type == "code"]
     begun = False
-    for piece in pieces:
+
+    def place(piece: Piece) -> None:
+        nonlocal begun
         if isinstance(piece, Text):
             if piece.source.startswith("#"):  # a heading opens a cell
                 flush()
             text.append(piece.source)
             if not begun and piece.source.startswith("# "):
                 begun = True
-                if address is not None:
-                    badge = "https://colab.research.google.com/assets/colab-badge.svg"
-                    text.append(f"[![Open in Colab]({badge})]({address.colab(docname)})")
+                if address is not None and badge:
+                    picture = "https://colab.research.google.com/assets/colab-badge.svg"
+                    text.append(f"[![Open in Colab]({picture})]({address.colab(docname)})")
                 flush()
                 cells.append(_install(address))
-            continue
+            return
         flush()
+        if isinstance(piece, Solution):
+            first = len(cells)
+            for part in piece.pieces:
+                place(part)
+            flush()
+            for cell in cells[first:]:
+                cell.metadata.setdefault("tags", []).append("solution")
+                cell.metadata["exercise"] = piece.exercise
+            return
+        if isinstance(piece, Snippet):
+            cells.append(nbformat.v4.new_code_cell(piece.source))
+            return
         while waiting and waiting[0] < piece.index:  # a cell that the page removes
             cells.append(_code(source.cells[waiting.pop(0)], folded=True))
         if waiting and waiting[0] == piece.index:
             cells.append(_code(source.cells[waiting.pop(0)], folded=piece.folded))
+
+    for piece in pieces:
+        place(piece)
     flush()
     cells += [_code(source.cells[i], folded=True) for i in waiting]
     if not begun:
@@ -173,20 +204,22 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if app.builder.format != "html" or not is_notebook(env, docname):
         return
     source = nbformat.read(executed(app, docname), as_version=4)
-    cited: dict[str, str] = {}
-    page = Page(
-        figure_numbers=env.toc_fignumbers.get(docname, {}),
-        section_numbers=env.toc_secnumbers.get(docname, {}),
-        link=lambda uri: _link(app, docname, uri, cited),
-        folder=Path(app.srcdir),
-    )
-    pieces = convert(doctree, page)
-    if cited:
-        pieces += [Text("## References"), *(Text(entry) for entry in cited.values())]
-    notebook = assemble(pieces, source, docname, app.config.physml_address)
-    path = published(app, docname)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)
+    for path, solved in ((published(app, docname), False), (_solved(app, docname), True)):
+        cited: dict[str, str] = {}
+        page = Page(
+            figure_numbers=env.toc_fignumbers.get(docname, {}),
+            section_numbers=env.toc_secnumbers.get(docname, {}),
+            link=functools.partial(_link, app, docname, cited),
+            folder=Path(app.srcdir),
+            open_solutions=solved,
+        )
+        pieces = convert(doctree, page)
+        if cited:
+            pieces += [Text("## References"), *(Text(entry) for entry in cited.values())]
+        address = app.config.physml_address
+        notebook = assemble(pieces, source, docname, address, badge=not solved)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
 
 
 def missing_notebooks(app: Sphinx, env: BuildEnvironment, *_changes: object) -> list[str]:
@@ -195,7 +228,7 @@ def missing_notebooks(app: Sphinx, env: BuildEnvironment, *_changes: object) -> 
         docname
         for docname in env.found_docs
         if is_notebook(env, docname)
-        and not (published(app, docname).exists() and executed(app, docname).exists())
+        and not all(path(app, docname).exists() for path in (published, _solved, executed))
     ]
 
 
@@ -203,11 +236,13 @@ def copy_notebooks(app: Sphinx, error: Exception | None) -> None:
     """Put the notebooks into the site, and drop those of pages that are gone (`build-finished`)."""
     if error is not None or app.builder.format != "html":
         return
-    folder = Path(app.outdir).parent / PUBLISHED
-    known = {published(app, name) for name in app.env.found_docs if is_notebook(app.env, name)}
-    for path in folder.rglob("*.ipynb"):
+    build = Path(app.outdir).parent
+    names = [name for name in app.env.found_docs if is_notebook(app.env, name)]
+    known = {path(app, name) for name in names for path in (published, _solved)}
+    for path in (*(build / PUBLISHED).rglob("*.ipynb"), *(build / SOLVED).rglob("*.ipynb")):
         if path not in known:
             path.unlink()
+    folder = build / PUBLISHED
     shutil.rmtree(Path(app.outdir) / PUBLISHED, ignore_errors=True)
     if folder.is_dir():
         shutil.copytree(folder, Path(app.outdir) / PUBLISHED)
@@ -256,7 +291,7 @@ def page_buttons(
         buttons.insert(0, group)
 
 
-def _link(app: Sphinx, docname: str, uri: str, cited: dict[str, str]) -> str | None:
+def _link(app: Sphinx, docname: str, cited: dict[str, str], uri: str) -> str | None:
     """Turn a link to a page of the book into one that works in a notebook.
 
     A citation is noted in `cited` and needs no link, for its entry is printed in the notebook.

@@ -24,7 +24,8 @@ from sphinx.environment import BuildEnvironment
 __all__ = ["Run", "connect", "last_run"]
 
 _FILE = "physml-runs.json"
-_EVERY = 0.5  # seconds between two looks at the memory
+# Seconds between two looks at the memory: often at first, so that a short run is seen too.
+_SOON, _EVERY, _START = 0.05, 0.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class _Meter:
 
     def _watch(self, done: threading.Event) -> None:
         here = psutil.Process()
-        while not done.wait(_EVERY):
+        while not done.wait(_SOON if time.time() - self.started < _START else _EVERY):
             self.most = max(self.most, sum(map(_held, here.children(recursive=True))))
 
 

@@ -8,6 +8,7 @@ r"""Diffusion models of lattice fields: noise is added to a field, and taken awa
 `networks`     networks that contain the free field exactly, odd and periodic
 `training`     denoising score matching
 `interaction`  the score of a field whose action is known, and a target with little noise
+`picture`      the flow in the interaction picture, with its density
 `correction`   independence Metropolis and reweighting: a model made exact
 =============  ================================================================================
 """
@@ -21,9 +22,10 @@ from .correction import (
     log_weights,
     reweight,
 )
-from .interaction import Interaction, ResidualForce
+from .interaction import Interaction, InteractionModel, ResidualForce
 from .likelihood import LogDensity, log_density, propose
 from .networks import OddMLP, ScoreModel, UNet
+from .picture import flow, flow_from
 from .samplers import (
     DPM,
     LAST,
@@ -53,7 +55,7 @@ from .sde import (
     over_sites,
     time_grid,
 )
-from .training import WEIGHTINGS, History, loss, train, validation_loss
+from .training import WEIGHTINGS, History, loss, train, validation_loss, warmup_cosine
 
 __all__ = [
     "DPM",
@@ -69,6 +71,7 @@ __all__ = [
     "History",
     "IndependenceChain",
     "Interaction",
+    "InteractionModel",
     "LogDensity",
     "MixtureScore",
     "OddMLP",
@@ -85,6 +88,8 @@ __all__ = [
     "denoiser",
     "effective_sample_size",
     "expected_acceptance",
+    "flow",
+    "flow_from",
     "generate",
     "independence_metropolis",
     "integrate",
@@ -99,4 +104,5 @@ __all__ = [
     "time_grid",
     "train",
     "validation_loss",
+    "warmup_cosine",
 ]

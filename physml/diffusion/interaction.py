@@ -35,21 +35,40 @@ since :math:`R` and :math:`\phi_0-D` are uncorrelated.) With noise alone as the 
 nothing to learn from noise.
 
 In nats, an error :math:`\delta N` costs :math:`cv\,|\delta N_k|^2` for each unit of :math:`\ln r`
-(see `training`).
+(see `training`), so that of order one in :math:`N_k/u` costs at most :math:`w=cvu^2\le1`.
+
+**The model.** An `InteractionModel` has :math:`N=u\,F`, with a network `F` of two fields that it
+can do something with at every noise: :math:`x/\sqrt{P+r^2}`, all of whose modes have unit variance,
+and the denoised `D`, over its root mean square. Where :math:`\lambda` is small
+:math:`N=4\lambda\,(D^3-3\langle D^2\rangle D)`, Wick's cube of `D`. (Derivation: given `x`, the
+free field is Gaussian with mean `D` and the variance `v`, and :math:`R` is
+:math:`4\lambda(\phi^3-3\langle\phi^2\rangle\phi)` to first order.)
+
+**A broken symmetry.** Two narrow peaks at :math:`\pm v` are nothing like one wide Gaussian. With a
+*background* `v` all of the above is about :math:`\varphi=\pm\phi-v`, with the sign that makes the
+magnetisation positive, and the sign is drawn in the end. The network gets a third field, constant
+and 1, which changes its sign with the others: the law is still symmetric by construction.
+(Neglected: the fields with :math:`M\approx0` between the peaks, where the identity above has a
+boundary term.)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..actions import LocalAction
 from ..errors import ShapeError, check_finite
+from .scores import GaussianScore
 from .sde import Process, Time, check_field, over_sites
 
-__all__ = ["Interaction", "ResidualForce"]
+__all__ = ["Interaction", "InteractionModel", "ResidualForce"]
+
+
+_LEAST = 0.02  # noise ratio below which the network is that of this one
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +83,18 @@ class ResidualForce:
         :math:`P_k`, in the order of `torch.fft.fftn`, shape `lattice.shape`, float64 on the CPU.
     variance
         :math:`\rho_k=\langle|R_k|^2\rangle/V`, likewise.
+    background
+        The `v` of a broken symmetry, 0 for none: `phi` stands for :math:`\varphi=\pm\phi-v`.
     """
 
     action: LocalAction
     spectrum: Tensor = field(repr=False)
     variance: Tensor = field(repr=False)
+    background: float = 0.0
 
     @classmethod
-    def measure(cls, action: LocalAction, phi: Tensor) -> ResidualForce:
+    def measure(cls, action: LocalAction, phi: Tensor, *, background: float = 0.0
+                ) -> ResidualForce:
         r"""Measure `P` and :math:`\rho` on fields of the action, ``(chains, *shape)``.
 
         Both are averaged over reflections, and over axes of equal lengths.
@@ -80,14 +103,15 @@ class ResidualForce:
         if phi.ndim < 2:
             raise ShapeError("phi must have a lattice, (chains, *lattice.shape): a single degree "
                              "of freedom has no modes")
+        phi = centred(phi, background)
         spectrum = _symmetric(_power(phi))
-        residual = cls(action, spectrum, torch.zeros_like(spectrum)).force(phi)
-        return cls(action, spectrum, _symmetric(_power(residual)))
+        residual = cls(action, spectrum, torch.zeros_like(spectrum), background).force(phi)
+        return cls(action, spectrum, _symmetric(_power(residual)), background)
 
     def force(self, phi: Tensor) -> Tensor:
         r"""Return :math:`R(\phi)=\partial S/\partial\phi-\phi/P`, shape as `phi`."""
         check_field(phi, tuple(self.spectrum.shape))
-        return -self.action.force(phi) - _filter(phi, 1 / self.spectrum)
+        return -self.action.force(phi + self.background) - _filter(phi, 1 / self.spectrum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +129,17 @@ class Interaction:
 
     Attributes
     ----------
-    share, spread, scale
-        The `c`, `v` and `u` of the module, ``(*shape)`` or ``(chains, *shape)``.
+    inverse, share, spread, scale
+        :math:`1/(P+r^2)` and `c`, `v`, `u` of the module, ``(*shape)`` or ``(chains, *shape)``.
     """
 
     residual: ResidualForce
     process: Process
     t: Time
+
+    @property
+    def inverse(self) -> Tensor:
+        return self._over_noise(torch.ones_like(self.residual.spectrum))
 
     @property
     def share(self) -> Tensor:
@@ -128,13 +156,12 @@ class Interaction:
 
     def denoise(self, phi: Tensor) -> Tensor:
         """Return the free field's denoised field `D`, shape as `phi`."""
-        return _filter(self._bare(phi), self.share)
+        return _filter(self.bare(phi), self.share)
 
     def score(self, phi: Tensor, mean_residual: Tensor) -> Tensor:
         """Return the score at `phi`, given `N` there; without it, 0, the free field's."""
-        x = self._bare(phi)
-        inverse = self._over_noise(torch.ones_like(self.residual.spectrum))
-        pulled = _filter(x, inverse) + _filter(mean_residual, self.share)
+        x = self.bare(phi)
+        pulled = _filter(x, self.inverse) + _filter(mean_residual, self.share)
         return -pulled / over_sites(self.process.mean_factor(self.t), phi)
 
     def target(self, start: Tensor, phi: Tensor) -> Tensor:
@@ -157,9 +184,145 @@ class Interaction:
     def _over_noise(self, values: Tensor) -> Tensor:
         return values / (self.residual.spectrum + self._noise)
 
-    def _bare(self, phi: Tensor) -> Tensor:
+    def bare(self, phi: Tensor) -> Tensor:
+        r"""Return :math:`x=\phi/a`, shape as `phi`."""
         check_field(phi, tuple(self.residual.spectrum.shape))
         return phi / over_sites(self.process.mean_factor(self.t), phi)
+
+
+class InteractionModel(nn.Module):
+    r"""A learned score in the form at the top of this module, a callable ``score(phi, t)``.
+
+    Parameters
+    ----------
+    network
+        :math:`F`, called with fields ``(chains, 2, *shape)`` and :math:`\frac14\ln r`,
+        ``(chains,)``: a `UNet` with ``inputs=2``, or 3 and ``(chains, 3, *shape)`` with a
+        background.
+    process
+        The forward process.
+    residual
+        The residual force. Its lattice may be replaced, by `on`.
+    """
+
+    def __init__(self, network: nn.Module, process: Process, residual: ResidualForce) -> None:
+        super().__init__()
+        self.network, self.process, self.residual = network, process, residual
+        # levels of noise and how much there is to learn at each, for `levels`
+        log = torch.linspace(math.log(_LEAST), math.log(process.ratio(1.0)), 512,
+                             dtype=torch.float64)
+        split = Interaction(residual, process, process.time_of(log.exp()))
+        self._log_ratios = log
+        self._stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lattice's shape."""
+        return tuple(self.residual.spectrum.shape)
+
+    @property
+    def free(self) -> GaussianScore:
+        """The score of the free field with the same spectrum: the model where `F` vanishes."""
+        return GaussianScore.of_spectrum(1 / self.residual.spectrum, self.process)
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+    def on(self, residual: ResidualForce) -> InteractionModel:
+        """Return the same network on another lattice, or with another spectrum."""
+        return InteractionModel(self.network, self.process, residual)
+
+    def forward(self, phi: Tensor, t: Time) -> Tensor:
+        """Return the score, shape as `phi`; `t` is a number or ``(chains,)``."""
+        factor = over_sites(self.process.mean_factor(t), phi)
+        modes, split, scaled = self._network(phi / factor, t)
+        pulled = modes * half(split.inverse, phi) + scaled * half(split.share * split.scale, phi)
+        return -field_of(pulled, phi) / factor
+
+    def mean_residual(self, phi: Tensor, t: Time) -> Tensor:
+        r"""Return the model's :math:`N=\langle R\rangle_x`, shape as `phi`."""
+        return self.mean_residual_at(phi / over_sites(self.process.mean_factor(t), phi), t)
+
+    def mean_residual_at(self, x: Tensor, t: Time) -> Tensor:
+        r"""Return :math:`N`, given :math:`x=\phi/a`, shape as `x`."""
+        _, split, scaled = self._network(x, t)
+        return field_of(scaled * half(split.scale, x), x)
+
+    def levels(self, chains: int, generator: torch.Generator) -> Tensor:
+        r"""Return times at random, ``(chains,)``, with :math:`\ln r` as dense as :math:`\sum_kw_k`.
+
+        One in each of `chains` equal parts.
+        """
+        device = generator.device
+        place = torch.arange(chains, device=device) + torch.rand(chains, generator=generator,
+                                                                  device=device)
+        rising = self._stakes.cumsum(0) / self._stakes.sum()
+        found = torch.searchsorted(rising, place.cpu().double() / chains).clamp(max=511)
+        ratio = self._log_ratios[found].exp().clamp(max=self.process.ratio(1.0))
+        return self.process.time_of(ratio).float().clamp(max=1.0).to(device)
+
+    def loss(self, start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        r"""Return the loss of fields `start` of the action, in nats, ``(chains,)``.
+
+        With `t` drawn by `levels`, its mean is :math:`\int d\ln r\sum_kcv\,|N_k-y_k|^2`, without
+        bias: what it has above its least value is the divergence of path measures.
+        """
+        start = centred(start, self.residual.background)
+        phi = self.process.perturb(start, t, noise)
+        split = Interaction(self.residual, self.process, t)
+        _, _, scaled = self._network(split.bare(phi), t)
+        # y/u with the loss' own weight, mode by mode
+        rho = self.residual.variance
+        weight = half((split.share * split.spread).sqrt(), phi)
+        width = half(split.scale, phi)
+        force = modes_of(self.residual.force(start))
+        miss = modes_of(start) - modes_of(split.bare(phi)) * half(split.share, phi)
+        target = (force - miss * half(rho, phi)) * half(1 / (1 + rho * split.spread), phi)
+        error = field_of(weight * (scaled * width - target), phi).square().flatten(1).sum(1)
+        stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
+        step = float(self._log_ratios[1] - self._log_ratios[0])
+        return error * (float(self._stakes.sum()) * step / stakes).to(error)
+
+    def _network(self, x: Tensor, t: Time) -> tuple[Tensor, Interaction, Tensor]:
+        """Return the modes of `x`, the split, and the modes of `F`."""
+        check_field(x, self.shape)
+        split = Interaction(self.residual, self.process, t)
+        modes = modes_of(x)
+        white = field_of(modes * half(split.inverse.sqrt(), x), x)
+        power = (split.share * self.residual.spectrum).flatten(-self.residual.spectrum.ndim)
+        width = power.mean(-1).sqrt().reshape(-1, *[1] * (x.ndim - 1))
+        smooth = field_of(modes * half(split.share / width, x), x)
+        kind = next(self.network.parameters()).dtype
+        level = torch.as_tensor(self.process.ratio(t)).cpu().double().clamp(min=_LEAST).log() / 4
+        level = level.to(kind).to(x.device).expand(len(x))
+        inputs = [white, smooth]
+        if self.residual.background:
+            inputs.append(torch.full_like(x, math.copysign(1.0, self.residual.background)))
+        output = self.network(torch.stack(inputs, 1).to(kind), level)
+        return modes, split, modes_of(output.to(x.dtype))
+
+
+def centred(phi: Tensor, background: float) -> Tensor:
+    r"""Return :math:`\pm\phi-v`, with the sign that makes the magnetisation positive."""
+    if not background:
+        return phi
+    sign = phi.flatten(1).mean(1).sign().reshape(-1, *[1] * (phi.ndim - 1))
+    return sign * phi - background
+
+
+def half(gain: Tensor, phi: Tensor) -> Tensor:
+    """Return a gain of all modes as one of those that `_modes` has, like `phi`."""
+    return gain[..., : phi.shape[-1] // 2 + 1].to(phi.dtype).to(phi.device)
+
+
+def modes_of(phi: Tensor) -> Tensor:
+    return torch.fft.rfftn(phi, dim=_axes(phi))
+
+
+def field_of(modes: Tensor, phi: Tensor) -> Tensor:
+    return torch.fft.irfftn(modes, s=phi.shape[1:], dim=_axes(phi))
 
 
 def _axes(phi: Tensor) -> tuple[int, ...]:

@@ -194,12 +194,14 @@ class UNet(nn.Module):
         Residual blocks on each level, on the way down and again on the way up.
     features
         Width of the features of the noise level.
+    inputs
+        Fields that it takes, at equal footing: 1, or 2 for an `InteractionModel`.
     generator
         Draws the first weights, on the CPU.
     """
 
     def __init__(self, channels: tuple[int, ...] = (32, 64), blocks: int = 2,
-                 features: int = 64, *, generator: torch.Generator) -> None:
+                 features: int = 64, *, inputs: int = 1, generator: torch.Generator) -> None:
         super().__init__()
         if not channels:
             raise ValueError("channels is empty: give the number of each level, finest first")
@@ -208,10 +210,11 @@ class UNet(nn.Module):
         self.blocks = check_positive_int("blocks", blocks)
         self.factor = 2 ** len(channels)
         check_positive_int("features", features)
+        self.inputs = check_positive_int("inputs", inputs)
         pairs = list(itertools.pairwise(channels))
         with _seeded(generator):
             self.level = _Level(features)
-            self.first = _periodic(4, channels[0])
+            self.first = _periodic(4 * inputs, channels[0])
             self.last = _periodic(channels[0], 4)
             self.down = nn.ModuleList(_blocks(c, blocks, features) for c in channels)
             self.up = nn.ModuleList(_blocks(c, blocks, features) for c in channels[:-1])
@@ -228,13 +231,19 @@ class UNet(nn.Module):
         return sum(s * 2 ** (level + 1) for level, s in enumerate(steps)) + 4 + self.factor - 1
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return fields like `x`, ``(chains, L1, L2)``, for noise levels ``(chains,)``."""
-        if x.ndim != 3 or any(n % self.factor for n in x.shape[1:]):
-            raise ShapeError(f"this network takes fields (chains, L1, L2) with lengths that are "
+        """Return fields ``(chains, L1, L2)`` for `x`, like them, and noise levels ``(chains,)``.
+
+        For several `inputs`, `x` is ``(chains, inputs, L1, L2)``.
+        """
+        if self.inputs == 1 and x.ndim == 3:
+            x = x[:, None]
+        if x.ndim != 4 or x.shape[1] != self.inputs or any(n % self.factor for n in x.shape[2:]):
+            want = "(chains, L1, L2)" if self.inputs == 1 else f"(chains, {self.inputs}, L1, L2)"
+            raise ShapeError(f"this network takes fields {want} with lengths that are "
                              f"multiples of {self.factor}, not {tuple(x.shape)}: fewer levels "
                              "would fit more lengths")
         features, kept = self.level(level), []
-        h = self.first(nn.functional.pixel_unshuffle(x[:, None], 2))
+        h = self.first(nn.functional.pixel_unshuffle(x, 2))
         for n, blocks in enumerate(self.down):
             if n:
                 kept.append(h)

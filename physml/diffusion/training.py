@@ -43,7 +43,7 @@ from ..statistics import Estimate
 from .scores import Score
 from .sde import Process, Time, check_field, over_sites
 
-__all__ = ["WEIGHTINGS", "History", "loss", "train", "validation_loss"]
+__all__ = ["WEIGHTINGS", "History", "loss", "train", "validation_loss", "warmup_cosine"]
 
 WEIGHTINGS = ("likelihood", "field")
 
@@ -68,6 +68,21 @@ class History:
     loss: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+
+
+def warmup_cosine(lr: float, steps: int, warmup: int = 100) -> Callable[[int], float]:
+    r"""Return a step size that rises linearly for `warmup` updates and falls to `lr` / 1000.
+
+    It falls as :math:`\frac12(1+\cos\pi x)`, with `x` the part of `steps` that is done.
+    """
+    check_positive("lr", lr)
+    check_positive_int("steps", steps)
+    check_positive_int("warmup", warmup)
+
+    def rate(step: int) -> float:
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        return lr * min(1.0, (step + 1) / warmup) * (0.999 * fall + 0.001)
+    return rate
 
 
 def loss(score: Score, process: Process, phi: Tensor, t: Time, noise: Tensor, *,
@@ -125,6 +140,7 @@ def train(
     augment: bool = True,
     ema: float = 0.999,
     clip: float | None = 1.0,
+    autocast: torch.dtype | None = None,
     validation: Tensor | None = None,
     record_every: int = 100,
     seconds: float | None = None,
@@ -132,7 +148,12 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
 ) -> History:
-    r"""Train a `ScoreModel` in place with Adam; return the history.
+    r"""Train a `ScoreModel` or an `InteractionModel` in place with Adam; return the history.
+
+    An `InteractionModel` has a loss and levels of noise of its own, so that `weighting` and `end`
+    do not matter to it. In several processes of ``torchrun``, each with the same arguments and
+    with a process group of `torch.distributed`, each works on its share of each batch: the result
+    is that of one process, up to rounding.
 
     Parameters
     ----------
@@ -156,6 +177,9 @@ def train(
         :math:`\min(\text{ema},(1+n)/(10+n))`.
     clip
         Largest norm of the gradient, or None.
+    autocast
+        ``torch.bfloat16`` for mixed precision, where the processor or GPU is faster with it; None
+        for full.
     validation
         Fields to record the loss on, always with the same noise.
     record_every
@@ -189,10 +213,14 @@ def train(
         raise ValueError(f"end must lie between 0 and 1, not {end}")
     if clip is not None:
         check_positive("clip", clip)
+    if autocast not in (None, torch.bfloat16):
+        raise ValueError(f"autocast={autocast!r} is not supported: choose torch.bfloat16, or None")
     if not callable(lr):
         check_positive("lr", lr)
     options = {"batch_size": batch_size, "weighting": weighting, "end": end, "augment": augment,
-               "ema": ema, "clip": clip, "record_every": record_every,
+               "ema": ema, "clip": clip,
+               "autocast": None if autocast is None else str(autocast),
+               "record_every": record_every,
                "process": repr(model.process), "data": _digest(data),
                "validation": None if validation is None else _digest(validation),
                "parameters": [list(p.shape) for p in model.parameters()]}
@@ -214,15 +242,14 @@ def train(
             if run.step % record_every == 0:
                 run.record()
                 bar.set_postfix(loss=f"{run.history.loss[-1]:.4f}", refresh=False)
-            if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
+            due = checkpoint is not None and (run.step % checkpoint_every == 0 or last)
+            if due and _share()[0] == 0:
                 run.save(Path(checkpoint))
             if out_of_time:
                 break
     if run.since:  # not in the checkpoint: a longer run would not have it
         run.record()
-    with torch.no_grad():
-        for parameter, average in zip(model.parameters(), run.average, strict=True):
-            parameter.copy_(average)
+    _put(model, run.average)
     return run.history
 
 
@@ -248,15 +275,15 @@ class _Run:
         phi = self.data[pick]
         if self.options["augment"]:
             phi = _moved(phi, self.generator)
-        t, noise = _draw(phi, self.model.process, self.options["end"], self.generator)
-        value = loss(self.model, self.model.process, phi, t, noise,
-                     weighting=self.options["weighting"], scale=self.model.scale).mean()
+        with self.precision(phi):
+            value = self.objective(phi, self.generator, *_share()).mean()
         number = float(value.detach())
         if not math.isfinite(number):
             raise StabilityError(f"the loss is not finite at update {self.step + 1} with "
                                  f"lr={rate:.4g}: lower it, or go on from an earlier checkpoint")
         self.adam.zero_grad()
         value.backward()
+        number = _average([number], [p.grad for p in self.model.parameters()])
         if self.options["clip"] is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"])
         self.adam.param_groups[0]["lr"] = rate
@@ -270,17 +297,36 @@ class _Run:
         self.total += number
         self.since += 1
 
+    def objective(self, phi: Tensor, generator: torch.Generator, rank: int = 0,
+                  number: int = 1) -> Tensor:
+        """Return the loss of each field, of every `number`-th from `rank` on."""
+        part = slice(rank, None, number)
+        if hasattr(self.model, "levels"):
+            t = self.model.levels(len(phi), generator).to(phi)
+            noise = torch.empty_like(phi).normal_(generator=generator)
+            return self.model.loss(phi[part], t[part], noise[part])
+        t, noise = _draw(phi, self.model.process, self.options["end"], generator)
+        return loss(self.model, self.model.process, phi[part], t[part], noise[part],
+                    weighting=self.options["weighting"], scale=self.model.scale)
+
+    def precision(self, phi: Tensor) -> torch.autocast:
+        """Return the context in which the loss is computed."""
+        kind = self.options["autocast"]
+        return torch.autocast(phi.device.type, torch.bfloat16, enabled=kind is not None)
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Return the mean loss of the averaged weights on the validation fields."""
+        kept = [p.detach().clone() for p in self.model.parameters()]
+        stream = torch.Generator(device=self.data.device).manual_seed(self.seed)
+        _put(self.model, self.average)
+        found = [self.objective(some, stream) for some in self.validation.split(1024)]
+        _put(self.model, kept)
+        return float(torch.cat(found).mean())
+
     def record(self) -> None:
         """Append the state to the history."""
-        found = math.nan
-        if self.validation is not None:
-            names = [name for name, _ in self.model.named_parameters()]
-            weights = dict(zip(names, self.average, strict=True))
-            stream = torch.Generator(device=self.data.device).manual_seed(self.seed)
-            found = validation_loss(
-                lambda phi, t: torch.func.functional_call(self.model, weights, (phi, t)),
-                self.model.process, self.validation, generator=stream, scale=self.model.scale,
-                weighting=self.options["weighting"], end=self.options["end"]).value
+        found = math.nan if self.validation is None else self.validate()
         self.history.steps.append(self.step)
         self.history.loss.append(self.total / self.since)
         self.history.validation.append(found)
@@ -321,6 +367,32 @@ class _Run:
                             for name in ("step", "exp_avg", "exp_avg_sq")}
         self.adam.load_state_dict({"state": state,
                                    "param_groups": self.adam.state_dict()["param_groups"]})
+
+
+@torch.no_grad()
+def _put(model: nn.Module, values: list[Tensor]) -> None:
+    for parameter, value in zip(model.parameters(), values, strict=True):
+        parameter.copy_(value)
+
+
+def _share() -> tuple[int, int]:
+    """Return this process' rank and how many there are, in a run by ``torchrun``."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if there else (0, 1)
+
+
+def _average(numbers: list[float], tensors: list[Tensor]) -> float:
+    """Replace `tensors` by their mean over the processes; return that of the one number."""
+    _, processes = _share()
+    if processes == 1:
+        return numbers[0]
+    packed = torch.cat([*(x.flatten().double() for x in tensors),
+                        torch.tensor(numbers, dtype=torch.float64, device=tensors[0].device)])
+    torch.distributed.all_reduce(packed)
+    packed /= processes
+    for tensor, mean in zip(tensors, packed[:-1].split([x.numel() for x in tensors]), strict=True):
+        tensor.copy_(mean.reshape(tensor.shape))
+    return float(packed[-1])
 
 
 def _draw(phi: Tensor, process: Process, end: float,

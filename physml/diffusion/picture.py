@@ -1,0 +1,217 @@
+r"""The probability flow in the interaction picture: the free field's part solved, mode by mode.
+
+With an `InteractionModel` (see `interaction`), the flow of :math:`x=\phi/a` is linear but for the
+interaction's :math:`N`. In
+
+.. math:: y_k=\frac{x_k}{\sqrt{P_k+r^2}},\qquad
+          \frac{dy_k}{dr}=\frac{r\,c_k}{\sqrt{P_k+r^2}}\,N_k,
+
+white noise where the field is free, nothing moves but by `N` (derivation:
+:math:`dx/dr=-r\,a\,s_t`, and the derivative of the root takes the first term of the score away). So
+few steps do, and they end at :math:`r=0` itself, where the right-hand side vanishes. They are of
+Runge and Kutta's fourth order, equidistant in :math:`\theta` with :math:`r=r_0\sinh\theta`: linear
+below :math:`r_0`, logarithmic above.
+
+**The density.** Along the flow :math:`d\ln q_y/dr=-r\operatorname{tr}(c\,\partial N/\partial x)`,
+and at its end :math:`\ln q(\phi)=\ln q_y-\frac12\sum_k\ln P_k`. The integral is Simpson's over the
+middles and ends of the steps. Where the trace is estimated (see `likelihood`), the free field adds
+no noise, and the interaction's response falls off with the distance. Signs that live on every m-th
+site of each direction, one such set after the other, :math:`m^d` probes in all, see it only from
+distance m on: *dilution*, as for quark propagators (J. Foley et al., hep-lat/0505023). The signs
+are drawn anew at each node, so that their errors average along the flow.
+
+With a background the sign is drawn too, with probability :math:`\frac12`; a field is worth
+nothing should its magnetisation not have the sign drawn for it, which is yet to be seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from ..actions import lattice_sum
+from ..errors import ShapeError, check_finite, check_positive, check_positive_int
+from .interaction import InteractionModel, centred, field_of, half, modes_of
+from .likelihood import LogDensity
+from .samplers import BLOCK, block_noise, block_streams
+from .sde import check_field
+
+__all__ = ["flow", "flow_from"]
+
+
+def flow(
+    model: InteractionModel,
+    chains: int,
+    *,
+    steps: int = 8,
+    dilution: int = 0,
+    repeats: int = 1,
+    knee: float = 0.3,
+    batch: int = 128,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> LogDensity:
+    r"""Draw fields of a model, on request with their log densities.
+
+    Parameters
+    ----------
+    model
+        The model.
+    chains
+        Number of fields; all are independent.
+    steps
+        Steps of the flow, 4 evaluations each.
+    dilution
+        The m of the module, which must divide the lattice's lengths: :math:`m^d` derivatives at
+        each of ``2 * steps`` nodes. With 0, ``value`` is NaN; the lattice's length is exact.
+    repeats
+        Independent estimates of each density; from 2 on their scatter gives its error.
+    knee
+        The noise ratio :math:`r_0` of the grid.
+    batch
+        Fields at a time, rounded up to full blocks of 64; results do not depend on it.
+    generator
+        Seeds the streams of the blocks.
+    """
+    chains = check_positive_int("chains", chains)
+    streams = block_streams(chains, generator, device)
+    noise = block_noise(streams, model.shape, dtype, device)[:chains]
+    drawn = _run(model, noise, streams, False, steps, dilution, repeats, knee, batch, progress)
+    background = model.residual.background
+    if not background:
+        return drawn
+    sign = block_noise(streams, (1,) * len(model.shape), dtype, device)[:chains].sign()
+    return dataclasses.replace(drawn, fields=sign * (drawn.fields + background),
+                               value=drawn.value - math.log(2))
+
+
+def flow_from(
+    model: InteractionModel,
+    phi: Tensor,
+    *,
+    steps: int = 8,
+    dilution: int = 4,
+    repeats: int = 1,
+    knee: float = 0.3,
+    batch: int = 128,
+    generator: torch.Generator,
+    progress: bool = False,
+) -> LogDensity:
+    """Return the log densities of fields ``(chains, *shape)``: the flow run the other way.
+
+    What comes back as ``fields`` is where each of them ends: white noise, if the fields are those
+    of the model. Arguments as for `flow`.
+    """
+    check_finite("phi", check_field(phi, model.shape))
+    streams = block_streams(len(phi), generator, phi.device)
+    phi = centred(phi, model.residual.background)
+    found = _run(model, phi, streams, True, steps, dilution, repeats, knee, batch, progress)
+    return dataclasses.replace(found, value=found.value - math.log(2)) if (
+        model.residual.background) else found
+
+
+@torch.no_grad()
+def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, progress):
+    check_positive("knee", knee)
+    check_positive_int("steps", steps)
+    check_positive_int("repeats", repeats)
+    if dilution and any(n % check_positive_int("dilution", dilution) for n in model.shape):
+        raise ShapeError(f"dilution={dilution} does not divide the lengths of {model.shape}")
+    top = math.asinh(model.process.ratio(1.0) / knee)
+    grid = [top * n / steps for n in (range(steps + 1) if upward else range(steps, -1, -1))]
+    size = -(-check_positive_int("batch", batch) // BLOCK) * BLOCK
+    from tqdm.auto import tqdm
+
+    parts = []
+    with tqdm(total=len(start), desc="fields", disable=not progress, leave=False) as bar:
+        for first in range(0, len(start), size):
+            some = start[first : first + size]
+            run = _Flow(model, streams[first // BLOCK : (first + size) // BLOCK], knee, dilution,
+                        repeats)
+            parts.append(run.go(some, grid, upward))
+            bar.update(len(some))
+    fields, value, error = (torch.cat(p) for p in zip(*parts, strict=True))
+    return LogDensity(fields, value, error if dilution else None, None, 4 * steps - 1)
+
+
+class _Flow:
+    """The flow of one batch."""
+
+    def __init__(self, model, streams, knee, dilution, repeats):
+        self.model, self.streams, self.knee = model, streams, knee
+        self.repeats = repeats if dilution else 0
+        self.masks = list(_combs(model.shape, dilution)) if dilution else []
+        self.spectrum = model.residual.spectrum
+
+    def go(self, start: Tensor, grid: list[float], upward: bool) -> tuple[Tensor, Tensor, Tensor]:
+        width = half(self.spectrum.sqrt(), start)
+        y = field_of(modes_of(start) / width, start) if upward else start
+        trace, before = torch.zeros(max(1, self.repeats), len(y), dtype=torch.float64), None
+        for theta, end in itertools.pairwise(grid):
+            y, at_start, middle = self.step(y, theta, end - theta)
+            if before is not None:
+                trace += before / 6 * at_start
+            trace += (end - theta) / 6 * (at_start + 4 * middle)
+            before = end - theta
+        if self.repeats:
+            trace += before / 6 * self.slope(y, grid[-1], True)[1]
+        white = y if upward else start
+        end = y if upward else field_of(modes_of(y) * width, y)
+        lost = torch.full((len(y),), math.nan, dtype=torch.float64)
+        if not self.repeats:
+            return end, lost, lost
+        normal = -0.5 * lattice_sum(white * white) - 0.5 * self.spectrum.numel() * math.log(
+            2 * math.pi)
+        values = (normal.cpu().double() - 0.5 * float(self.spectrum.log().sum())
+                  + (trace if upward else -trace))
+        n = self.repeats
+        return end, values.mean(0), values.std(0) / math.sqrt(n) if n > 1 else lost
+
+    def step(self, y: Tensor, theta: float, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `y` at the end, and the divergence at the start and in the middle."""
+        one, at_start = self.slope(y, theta, True)
+        two, _ = self.slope(y + 0.5 * h * one, theta + 0.5 * h, False)
+        three, middle = self.slope(y + 0.5 * h * two, theta + 0.5 * h, True)
+        four, _ = self.slope(y + h * three, theta + h, False)
+        return y + h / 6 * (one + 2 * two + 2 * three + four), at_start, middle
+
+    def slope(self, y: Tensor, theta: float, wanted: bool) -> tuple[Tensor, Tensor]:
+        r"""Return :math:`dy/d\theta` and estimates of its divergence, ``(repeats, chains)``."""
+        trace = torch.zeros(max(1, self.repeats), len(y), dtype=torch.float64)
+        r = self.knee * math.sinh(theta)
+        if r < 1e-9:
+            return torch.zeros_like(y), trace
+        process = self.model.process
+        r = min(r, process.ratio(1.0))
+        speed = r * self.knee * math.cosh(theta)
+        wide = self.spectrum + r * r
+        x = field_of(modes_of(y) * half(wide.sqrt(), y), y)
+        wanted = wanted and bool(self.masks)
+        with torch.set_grad_enabled(wanted):
+            x = x.detach().requires_grad_(wanted)
+            found = self.model.mean_residual_at(x, process.time_of(r))
+        share = half(self.spectrum / wide, y)
+        for n in range(self.repeats if wanted else 0):
+            signs = block_noise(self.streams, tuple(y.shape[1:]), y.dtype, y.device)[: len(y)]
+            signs = torch.where(signs < 0, -1.0, 1.0).to(y)
+            for mask in self.masks:
+                probe = signs * mask.to(y)
+                pushed = field_of(modes_of(probe) * share, y)
+                pulled, = torch.autograd.grad(found, x, pushed, retain_graph=True)
+                trace[n] += speed * lattice_sum(pulled * probe).cpu()
+        gain = half(speed * self.spectrum / wide**1.5, y)
+        return field_of(modes_of(found.detach()) * gain, y), trace
+
+
+def _combs(shape: tuple[int, ...], spacing: int):
+    """Yield masks that share the sites out, each with every `spacing`-th of each direction."""
+    for offset in itertools.product(range(spacing), repeat=len(shape)):
+        mask = torch.zeros(shape)
+        mask[tuple(slice(n, None, spacing) for n in offset)] = 1.0
+        yield mask

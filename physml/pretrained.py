@@ -1,0 +1,180 @@
+r"""Diffusion models of two-dimensional :math:`\phi^4` on :math:`32^2`, trained and ready to use.
+
+`load` returns one of the models in the folder ``weights``. Each was made by
+
+    python -m physml.pretrained 0.27
+
+from nothing: an equilibrated ensemble (`physml.ensembles`), its spectrum and residual force, and a
+training of the network (`physml.diffusion`), on one core. An interrupted training goes on where it
+was. What is in a file, and how it came to be, is its provenance: see `Pretrained`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from . import checkpoints, device
+from .actions import Phi4
+from .diffusion import InteractionModel, ResidualForce, UNet, VarianceExploding, train
+from .diffusion.training import warmup_cosine
+from .ensembles import phi4_ensemble
+from .errors import CheckpointError
+
+__all__ = ["SETTINGS", "Pretrained", "Settings", "load", "make"]
+
+FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is made: all that its file depends on but the code.
+
+    Attributes
+    ----------
+    kappa, lam, length
+        The action and the lattice.
+    sigma
+        Of `VarianceExploding`: the last noise must hide the widest mode, with variance chi.
+    broken
+        Whether the model has a background, the mean of :math:`|M|`.
+    fields, seed
+        Number of configurations to learn from, and the seed of everything.
+    steps, batch_size, lr, ema
+        Of the training.
+    channels, blocks
+        Of the network.
+    """
+
+    kappa: float
+    lam: float = 0.022
+    length: int = 32
+    sigma: float = 400.0
+    broken: bool = False
+    fields: int = 40960
+    seed: int = 1
+    steps: int = 10_000
+    batch_size: int = 64
+    lr: float = 2e-3
+    ema: float = 0.999
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 2
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return f"phi4_{self.length}_kappa{self.kappa:g}.safetensors"
+
+
+SETTINGS = {s.kappa: s for s in (
+    Settings(0.21, sigma=60.0, steps=6000),
+    Settings(0.27),
+    Settings(0.5, sigma=60.0, broken=True, steps=6000),
+)}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained model.
+
+    Attributes
+    ----------
+    model
+        The model.
+    settings
+        How it was made.
+    provenance
+        Versions, losses and times of its training.
+    """
+
+    model: InteractionModel = field(repr=False)
+    settings: Settings
+    provenance: dict
+
+
+def load(kappa: float, *, folder: Path | str = FOLDER) -> Pretrained:
+    r"""Return the trained model at `kappa`, :math:`\lambda=0.022`, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is none for this `kappa`.
+    CheckpointError
+        If its file is missing or damaged.
+    """
+    if kappa not in SETTINGS:
+        raise ValueError(f"kappa={kappa} has no trained model: choose one of {list(SETTINGS)}, or "
+                         "train one with physml.diffusion.train")
+    path = Path(folder) / SETTINGS[kappa].name
+    tensors, meta = checkpoints.read(path, "make it with: python -m physml.pretrained "
+                                           f"{kappa:g}")
+    try:
+        told = json.loads(meta["settings"])
+        settings = Settings(**told | {"channels": tuple(told["channels"])})
+        residual = ResidualForce(Phi4(settings.kappa, settings.lam), tensors.pop("spectrum"),
+                                 tensors.pop("variance"), float(tensors.pop("background")))
+        model = _model(settings, residual)
+        model.network.load_state_dict(tensors)
+        return Pretrained(model.eval(), settings, json.loads(meta["provenance"]))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold a model of this version: make it with "
+                              f"python -m physml.pretrained {kappa:g}") from error
+
+
+def make(settings: Settings, *, folder: Path | str = FOLDER, progress: bool = True) -> Path:
+    """Train a model from nothing, write its file and return the path.
+
+    The state of the training stands beside it until it is done.
+    """
+    path = Path(folder) / settings.name
+    state = path.with_suffix(".training.safetensors")
+    ensemble = phi4_ensemble(settings.length, settings.kappa, settings.lam, settings.fields,
+                             seed=settings.seed, progress=progress)
+    fields = ensemble.fields
+    background = float(fields.mean((1, 2)).abs().mean()) if settings.broken else 0.0
+    residual = ResidualForce.measure(Phi4(settings.kappa, settings.lam), fields,
+                                     background=background)
+    model = _model(settings, residual)
+    held = len(fields) // 40
+    history = train(model, fields[held:], validation=fields[:held], steps=settings.steps,
+                    lr=warmup_cosine(settings.lr, settings.steps), ema=settings.ema,
+                    batch_size=settings.batch_size, clip=20.0, record_every=500,
+                    generator=device.generator(settings.seed), progress=progress,
+                    checkpoint=state, checkpoint_every=500)
+    tensors = dict(model.network.state_dict()) | {
+        "spectrum": residual.spectrum, "variance": residual.variance,
+        "background": torch.tensor(background, dtype=torch.float64)}
+    provenance = {"made by": f"python -m physml.pretrained {settings.kappa:g}",
+                  "torch": torch.__version__, "seconds": round(history.seconds[-1]),
+                  "steps": history.steps, "loss": history.loss, "validation": history.validation}
+    checkpoints.write(path, tensors, {"settings": json.dumps(asdict(settings)),
+                                      "provenance": json.dumps(provenance)})
+    state.unlink()
+    return path
+
+
+def _model(settings: Settings, residual: ResidualForce) -> InteractionModel:
+    network = UNet(settings.channels, settings.blocks, inputs=3 if settings.broken else 2,
+                   generator=device.generator(settings.seed))
+    return InteractionModel(network, VarianceExploding(settings.sigma), residual)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train the models whose `kappa` is given, or all."""
+    parser = argparse.ArgumentParser(prog="python -m physml.pretrained", description=main.__doc__)
+    parser.add_argument("kappa", nargs="*", type=float, help=f"one of {list(SETTINGS)}")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # two trainings use two cores better than one does
+    for kappa in options.kappa or SETTINGS:
+        if kappa not in SETTINGS:
+            parser.error(f"kappa={kappa} has no settings; there are {list(SETTINGS)}")
+        print(make(SETTINGS[kappa], folder=options.folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ def flow(
     repeats: int = 1,
     knee: float = 0.3,
     batch: int = 128,
+    threads: int = 1,
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -76,13 +78,16 @@ def flow(
         The noise ratio :math:`r_0` of the grid.
     batch
         Fields at a time, rounded up to full blocks of 64; results do not depend on it.
+    threads
+        Batches at once: on two cores 2, with ``torch.set_num_threads(1)``.
     generator
         Seeds the streams of the blocks.
     """
     chains = check_positive_int("chains", chains)
     streams = block_streams(chains, generator, device)
     noise = block_noise(streams, model.shape, dtype, device)[:chains]
-    drawn = _run(model, noise, streams, False, steps, dilution, repeats, knee, batch, progress)
+    drawn = _run(model, noise, streams, False, steps, dilution, repeats, knee, batch, threads,
+                progress)
     background = model.residual.background
     if not background:
         return drawn
@@ -100,6 +105,7 @@ def flow_from(
     repeats: int = 1,
     knee: float = 0.3,
     batch: int = 128,
+    threads: int = 1,
     generator: torch.Generator,
     progress: bool = False,
 ) -> LogDensity:
@@ -111,13 +117,15 @@ def flow_from(
     check_finite("phi", check_field(phi, model.shape))
     streams = block_streams(len(phi), generator, phi.device)
     phi = centred(phi, model.residual.background)
-    found = _run(model, phi, streams, True, steps, dilution, repeats, knee, batch, progress)
+    found = _run(model, phi, streams, True, steps, dilution, repeats, knee, batch, threads,
+                progress)
     return dataclasses.replace(found, value=found.value - math.log(2)) if (
         model.residual.background) else found
 
 
 @torch.no_grad()
-def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, progress):
+def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, threads,
+                progress):
     check_positive("knee", knee)
     check_positive_int("steps", steps)
     check_positive_int("repeats", repeats)
@@ -128,14 +136,15 @@ def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, p
     size = -(-check_positive_int("batch", batch) // BLOCK) * BLOCK
     from tqdm.auto import tqdm
 
-    parts = []
-    with tqdm(total=len(start), desc="fields", disable=not progress, leave=False) as bar:
-        for first in range(0, len(start), size):
-            some = start[first : first + size]
-            run = _Flow(model, streams[first // BLOCK : (first + size) // BLOCK], knee, dilution,
-                        repeats)
-            parts.append(run.go(some, grid, upward))
-            bar.update(len(some))
+    def part(first: int) -> tuple[Tensor, Tensor, Tensor]:
+        some = start[first : first + size]
+        mine = streams[first // BLOCK : (first + size) // BLOCK]
+        return _Flow(model, mine, knee, dilution, repeats).go(some, grid, upward)
+
+    firsts = range(0, len(start), size)
+    with ThreadPoolExecutor(check_positive_int("threads", threads)) as pool:
+        parts = list(tqdm(pool.map(part, firsts), total=len(firsts), desc="fields",
+                          disable=not progress, leave=False, unit="batch"))
     fields, value, error = (torch.cat(p) for p in zip(*parts, strict=True))
     return LogDensity(fields, value, error if dilution else None, None, 4 * steps - 1)
 
@@ -149,6 +158,7 @@ class _Flow:
         self.masks = list(_combs(model.shape, dilution)) if dilution else []
         self.spectrum = model.residual.spectrum
 
+    @torch.no_grad()  # in each thread anew
     def go(self, start: Tensor, grid: list[float], upward: bool) -> tuple[Tensor, Tensor, Tensor]:
         width = half(self.spectrum.sqrt(), start)
         y = field_of(modes_of(start) / width, start) if upward else start

@@ -71,9 +71,9 @@ class Settings:
 
 
 SETTINGS = {s.kappa: s for s in (
-    Settings(0.21, sigma=60.0, steps=6000),
+    Settings(0.21, sigma=60.0, steps=6000, channels=(16, 32)),
     Settings(0.27),
-    Settings(0.5, sigma=60.0, broken=True, steps=6000),
+    Settings(0.5, sigma=60.0, broken=True, steps=6000, channels=(16, 32)),
 )}
 
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from conftest import checks_only
 
 from physml import exercises
 
@@ -18,7 +19,8 @@ def test_folded_solutions_pass(root):
     assert len(set(re.findall(r"exercises\.(check_\w+)", "".join(programs)))) == 7
     said = []
     for program in programs:
-        exec(program, {"exercises": exercises, "math": math, "print": said.append})
+        exec(checks_only(program), {"exercises": exercises, "math": math,
+                                    "print": said.append})
     assert len(said) == 7 and all(said), said
 
 

@@ -9,8 +9,9 @@ import re
 import networkx as nx
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
-from physml import exercises, graphs, lattice
+from physml import exercises, graphs, lattice, plotting
 
 
 def solutions(root):
@@ -24,7 +25,8 @@ def test_folded_solutions_pass(root, capsys):
     programs = solutions(root)
     used = set(re.findall(r"exercises\.(check_\w+)", "".join(programs)))
     assert len(used) == 7
-    names = {"exercises": exercises, "graphs": graphs, "lattice": lattice, "math": math}
+    names = {"exercises": exercises, "graphs": graphs, "lattice": lattice, "math": math,
+             "torch": torch, "plt": plt, "plotting": plotting}
     for program in programs:
         exec(program, dict(names))
     said = capsys.readouterr().out

@@ -28,6 +28,7 @@ from .errors import CheckpointError
 __all__ = ["SETTINGS", "Pretrained", "Settings", "load", "make"]
 
 FOLDER = Path(__file__).parent / "weights"
+_EVERY = 500  # updates between two states of a training
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ def make(settings: Settings, *, folder: Path | str = FOLDER, progress: bool = Tr
     held = len(fields) // 40
     history = train(model, fields[held:], validation=fields[:held], steps=settings.steps,
                     lr=warmup_cosine(settings.lr, settings.steps), ema=settings.ema,
-                    batch_size=settings.batch_size, clip=20.0, record_every=500,
+                    batch_size=settings.batch_size, clip=20.0, record_every=_EVERY,
                     generator=device.generator(settings.seed), progress=progress,
-                    checkpoint=state, checkpoint_every=500)
+                    checkpoint=state, checkpoint_every=_EVERY)
     tensors = dict(model.network.state_dict()) | {
         "spectrum": residual.spectrum, "variance": residual.variance,
         "background": torch.tensor(background, dtype=torch.float64)}

@@ -194,6 +194,28 @@ def interaction(device: torch.device) -> object:
             split.score(phi, phi)]
 
 
+class Mixed(torch.nn.Module):
+    """A network that draws no first weights, which would read a number."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones((), device=device))
+
+    def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return self.weight * x.mean(1) * level[:, None, None]
+
+
+def interaction_model(device: torch.device) -> object:
+    phi = fields(device).repeat(1, 2, 1)[:, :4, :4].contiguous()
+    residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), phi)
+    model = diffusion.InteractionModel(Mixed(device), VP, residual)
+    times = model.levels(len(phi), rng(device))
+    drawn = diffusion.flow(model, 3, steps=2, dilution=2, generator=rng(device), device=device)
+    back = diffusion.flow_from(model, drawn.fields, steps=2, generator=rng(device))
+    return [model(phi, 0.3), times, model.loss(phi, times, torch.randn_like(phi)), drawn.fields,
+            back.fields]
+
+
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
 
 
@@ -261,6 +283,7 @@ CASES: dict[str, Callable[[torch.device], object]] = {
         sampling.Langevin(PHI4, 0.1), fields(d), 4, rng(d), every=2
     ),
     "diffusion.Interaction": interaction,
+    "diffusion.InteractionModel, flow": interaction_model,
     "diffusion.VarianceExploding": lambda d: process(VE, d),
     "diffusion.VariancePreserving": lambda d: process(VP, d),
     **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)

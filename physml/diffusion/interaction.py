@@ -282,8 +282,8 @@ class InteractionModel(nn.Module):
         target = (force - miss * half(rho, phi)) * half(1 / (1 + rho * split.spread), phi)
         error = field_of(weight * (scaled * width - target), phi).square().flatten(1).sum(1)
         stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
-        step = float(self._log_ratios[1] - self._log_ratios[0])
-        return error * (float(self._stakes.sum()) * step / stakes).to(error)
+        step = self._log_ratios[1] - self._log_ratios[0]
+        return error * (self._stakes.sum() * step / stakes).to(error.dtype).to(error.device)
 
     def _network(self, x: Tensor, t: Time) -> tuple[Tensor, Interaction, Tensor]:
         """Return the modes of `x`, the split, and the modes of `F`."""

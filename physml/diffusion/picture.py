@@ -178,7 +178,7 @@ class _Flow:
             return end, lost, lost
         normal = -0.5 * lattice_sum(white * white) - 0.5 * self.spectrum.numel() * math.log(
             2 * math.pi)
-        values = (normal.cpu().double() - 0.5 * float(self.spectrum.log().sum())
+        values = (normal.cpu().double() - 0.5 * self.spectrum.log().sum()
                   + (trace if upward else -trace))
         n = self.repeats
         return end, values.mean(0), values.std(0) / math.sqrt(n) if n > 1 else lost

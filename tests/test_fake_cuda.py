@@ -210,10 +210,16 @@ def interaction_model(device: torch.device) -> object:
     residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), phi)
     model = diffusion.InteractionModel(Mixed(device), VP, residual)
     times = model.levels(len(phi), rng(device))
+    return [model(phi, 0.3), times, model.loss(phi, times, torch.randn_like(phi)),
+            model.mean_residual(phi, 0.3)]
+
+
+def interaction_flow(device: torch.device) -> object:
+    residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), torch.randn(50, 4, 4))
+    model = diffusion.InteractionModel(Mixed(device), VP, residual)
     drawn = diffusion.flow(model, 3, steps=2, dilution=2, generator=rng(device), device=device)
     back = diffusion.flow_from(model, drawn.fields, steps=2, generator=rng(device))
-    return [model(phi, 0.3), times, model.loss(phi, times, torch.randn_like(phi)), drawn.fields,
-            back.fields]
+    return [drawn.fields, drawn.value, back.fields, back.value]
 
 
 VE, VP = diffusion.VarianceExploding(), diffusion.VariancePreserving()
@@ -283,7 +289,7 @@ CASES: dict[str, Callable[[torch.device], object]] = {
         sampling.Langevin(PHI4, 0.1), fields(d), 4, rng(d), every=2
     ),
     "diffusion.Interaction": interaction,
-    "diffusion.InteractionModel, flow": interaction_model,
+    "diffusion.InteractionModel": interaction_model,
     "diffusion.VarianceExploding": lambda d: process(VE, d),
     "diffusion.VariancePreserving": lambda d: process(VP, d),
     **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)
@@ -355,6 +361,7 @@ REAL_CASES: dict[str, Callable[[torch.device], object]] = {
         burn_in=100, tune=0.8, thin=2, keep_fields=True,
     ),
     "diffusion.generate": generated,
+    "diffusion.flow": interaction_flow,
     "diffusion.UNet": network,
     "diffusion.train": trained,
     "diffusion.propose and log_density": likelihood,

@@ -162,7 +162,7 @@ class _Flow:
     def go(self, start: Tensor, grid: list[float], upward: bool) -> tuple[Tensor, Tensor, Tensor]:
         width = half(self.spectrum.sqrt(), start)
         y = field_of(modes_of(start) / width, start) if upward else start
-        trace, before = torch.zeros(max(1, self.repeats), len(y), dtype=torch.float64), None
+        trace, before = self.nothing(y), None
         for theta, end in itertools.pairwise(grid):
             y, at_start, middle = self.step(y, theta, end - theta)
             if before is not None:
@@ -173,15 +173,20 @@ class _Flow:
             trace += before / 6 * self.slope(y, grid[-1], True)[1]
         white = y if upward else start
         end = y if upward else field_of(modes_of(y) * width, y)
-        lost = torch.full((len(y),), math.nan, dtype=torch.float64)
+        lost = self.nothing(y)[0] + math.nan
         if not self.repeats:
             return end, lost, lost
         normal = -0.5 * lattice_sum(white * white) - 0.5 * self.spectrum.numel() * math.log(
             2 * math.pi)
-        values = (normal.cpu().double() - 0.5 * self.spectrum.log().sum()
+        values = (normal - 0.5 * float(self.spectrum.log().sum())
                   + (trace if upward else -trace))
         n = self.repeats
         return end, values.mean(0), values.std(0) / math.sqrt(n) if n > 1 else lost
+
+    def nothing(self, y: Tensor) -> Tensor:
+        """Return zeros ``(repeats, chains)``, float64 where there is one."""
+        kind = torch.float32 if y.device.type == "mps" else torch.float64
+        return torch.zeros(max(1, self.repeats), len(y), dtype=kind, device=y.device)
 
     def step(self, y: Tensor, theta: float, h: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return `y` at the end, and the divergence at the start and in the middle."""
@@ -193,7 +198,7 @@ class _Flow:
 
     def slope(self, y: Tensor, theta: float, wanted: bool) -> tuple[Tensor, Tensor]:
         r"""Return :math:`dy/d\theta` and estimates of its divergence, ``(repeats, chains)``."""
-        trace = torch.zeros(max(1, self.repeats), len(y), dtype=torch.float64)
+        trace = self.nothing(y)
         r = self.knee * math.sinh(theta)
         if r < 1e-9:
             return torch.zeros_like(y), trace
@@ -214,7 +219,7 @@ class _Flow:
                 probe = signs * mask.to(y)
                 pushed = field_of(modes_of(probe) * share, y)
                 pulled, = torch.autograd.grad(found, x, pushed, retain_graph=True)
-                trace[n] += speed * lattice_sum(pulled * probe).cpu()
+                trace[n] += speed * lattice_sum(pulled * probe)
         gain = half(speed * self.spectrum / wide**1.5, y)
         return field_of(modes_of(found.detach()) * gain, y), trace
 

@@ -209,7 +209,7 @@ def interaction_model(device: torch.device) -> object:
     phi = fields(device).repeat(1, 2, 1)[:, :4, :4].contiguous()
     residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), phi)
     model = diffusion.InteractionModel(Mixed(device), VP, residual)
-    times = model.levels(len(phi), rng(device))
+    times = model.levels(len(phi), rng(device)).to(device)
     return [model(phi, 0.3), times, model.loss(phi, times, torch.randn_like(phi)),
             model.mean_residual(phi, 0.3)]
 

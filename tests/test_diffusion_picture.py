@@ -57,8 +57,9 @@ def linear(slope, process=VE):
 
 
 def test_a_free_field_is_drawn_exactly_in_one_step():
-    drawn = flow(linear(0.0), 2000, steps=1, dilution=4, generator=generator(1),
-                 dtype=torch.float64)
+    drawn = flow(linear(0.0), 2000, dilution=4, generator=generator(1), dtype=torch.float64)
+    one = flow(linear(0.0), 2000, steps=1, generator=generator(1), dtype=torch.float64)
+    assert torch.allclose(one.fields, drawn.fields, atol=1e-12) and one.value.isnan().all()
     kernel = torch.fft.ifftn(torch.fft.fftn(drawn.fields, dim=(1, 2)) * KERNEL, dim=(1, 2)).real
     action = 0.5 * (drawn.fields * kernel).sum((1, 2))
     exact = -action + 0.5 * float(KERNEL.log().sum()) - 32 * math.log(2 * math.pi)
@@ -95,6 +96,16 @@ def test_it_is_the_flow_of_the_same_score():
     fields = generate(model, VE, LATTICE, 64, steps=64, sampler=DPM(), prior=model.free,
                       generator=generator(1)).fields
     assert fields.shape == (64, 8, 8)
+
+
+def test_the_density_converges_with_the_fourth_order():
+    residual = ResidualForce(FreeField(0.4, dim=2), 1 / KERNEL, torch.full_like(KERNEL, 0.3))
+    model = InteractionModel(Cubic(0.4), VE, residual)
+    phi = flow(model, 8, steps=16, generator=generator(5), dtype=torch.float64).fields
+    value = {n: flow_from(model, phi, steps=n, dilution=8, generator=generator(6)).value
+             for n in (12, 24, 48)}
+    first, second = (float((value[n] - value[48]).abs().max()) for n in (12, 24))
+    assert second < first / 8 and second < 2e-3
 
 
 def test_dilution_has_no_bias_and_less_noise():
@@ -149,7 +160,8 @@ def test_a_background_is_a_symmetric_law_of_two_peaks():
 
 
 @pytest.mark.parametrize(("options", "kind", "says"), [
-    ({"steps": 0}, ValueError, "steps"), ({"dilution": 3}, ShapeError, "dilution=3"),
+    ({"steps": 0}, ValueError, "steps"), ({"steps": 5, "dilution": 2}, ValueError, "6 at least"),
+    ({"dilution": 3}, ShapeError, "dilution=3"),
     ({"repeats": 0}, ValueError, "repeats"), ({"knee": -1.0}, ValueError, "knee"),
     ({"batch": 0}, ValueError, "batch"),
 ])

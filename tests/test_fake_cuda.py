@@ -217,8 +217,8 @@ def interaction_model(device: torch.device) -> object:
 def interaction_flow(device: torch.device) -> object:
     residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), torch.randn(50, 4, 4))
     model = diffusion.InteractionModel(Mixed(device), VP, residual)
-    drawn = diffusion.flow(model, 3, steps=2, dilution=2, generator=rng(device), device=device)
-    back = diffusion.flow_from(model, drawn.fields, steps=2, generator=rng(device))
+    drawn = diffusion.flow(model, 3, steps=6, dilution=2, generator=rng(device), device=device)
+    back = diffusion.flow_from(model, drawn.fields, steps=6, generator=rng(device))
     return [drawn.fields, drawn.value, back.fields, back.value]
 
 

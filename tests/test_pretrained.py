@@ -22,7 +22,7 @@ def test_shipped_model_is_close_to_its_action(kappa):
     model, settings = found.model, found.settings
     assert settings == pretrained.SETTINGS[kappa]
     assert found.provenance["steps"][-1] == settings.steps
-    drawn = flow(model, 32, steps=6, dilution=2, generator=generator(1))
+    drawn = flow(model, 32, steps=12, dilution=2, generator=generator(1))
     weights = log_weights(model.residual.action, drawn.fields, drawn.value)
     assert expected_acceptance(weights) > 0.4  # that of published models, at the cheapest trace
     m = drawn.fields.mean((1, 2))

@@ -10,7 +10,7 @@ CITATION and those in the bibliography, are asked for once each, where a network
   where to is a publisher's page, which many a publisher keeps from programs;
 * refused if the server does not want to tell a program (401, 403, 429);
 * unclear if there is no answer, or one of a server in trouble;
-* broken if there is no such page (404, 410) or no such name.
+* broken if there is no such page (404, 410), no such name, or no sense in it.
 
 Only broken links are an error: status 1, and 2 if there is no book. Sphinx's linkcheck would read
 the sources again, not the pages that a reader gets, with their anchors and the links that the
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html.parser import HTMLParser
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError, URLError
@@ -44,6 +44,7 @@ _NO_BOOK = "There is no book yet: run 'make book' first."
 _NAMES = {"a": "href", "img": "src", "link": "href", "script": "src"}
 _FIELDS = {"doi": "https://doi.org/", "eprint": "https://arxiv.org/abs/", "url": ""}
 _RESOLVERS = ("doi.org", "dx.doi.org", "www.doi.org")
+_SAFE = "%/:=&?~+!$,;'@()*[]"  # what an address may contain as it is, and what is quoted already
 _REFUSED, _BROKEN = (401, 403, 429), (404, 410)
 _HEADERS = {"User-Agent": "physml-check-links (asks for each link once)", "Accept": "*/*"}
 _TOGETHER = 8  # requests under way
@@ -163,8 +164,9 @@ def addresses(root: Path, site: Site) -> dict[str, list[str]]:
     def add(where: str, found: Iterable[str]) -> None:
         for address in found:
             if urlsplit(address).scheme in ("http", "https"):
-                # what a server does not see; and what an address may not contain
-                clean = quote(urldefrag(address).url, safe="%/:=&?~+!$,;'@()*[]")
+                parts = urlsplit(urldefrag(address).url)  # no server sees the fragment
+                path, query = (quote(part, safe=_SAFE) for part in (parts.path, parts.query))
+                clean = parts._replace(path=path, query=query).geturl()
                 if where not in named.setdefault(clean, []):
                     named[clean].append(where)
 
@@ -231,6 +233,8 @@ def _request(method: str, address: str, timeout: float) -> Answer:
         kind = "refused" if error.code in _REFUSED else "unclear"
         kind = "broken" if error.code in _BROKEN else "good" if good else kind
         return Answer(kind, str(error.code), True)
+    except (InvalidURL, ValueError) as error:
+        return Answer("broken", str(error), False)
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         unknown = isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN

@@ -175,11 +175,11 @@ def test_addresses_in_the_bibliography_are_those_that_pybtex_finds() -> None:
 
 def test_each_address_is_kept_once_with_those_who_name_it(book: Path) -> None:
     add(book, '<a href="https://a.org/b#c">x</a><a href="mailto:me@a.org">x</a>')
-    write(book, "README.md", "https://a.org/b and https://a.org/é, http://localhost:8000")
+    write(book, "README.md", "https://a.org/b and https://ü.org/é, http://localhost:8000")
     write(book, "book/references.bib", "@misc{a,\n  doi = {10.1/x<y>z}\n}")
     assert addresses(book, Site(book / "_build" / "html")) == {
         "https://a.org/b": ["index.html", "README.md"],
-        "https://a.org/%C3%A9": ["README.md"],
+        "https://ü.org/%C3%A9": ["README.md"],
         "https://doi.org/10.1/x%3Cy%3Ez": ["book/references.bib"],
     }
 
@@ -220,9 +220,10 @@ def test_doi_is_good_if_the_resolver_knows_it_and_the_publisher_is_not_asked(
     assert ask(server.at("/10.1000/known")).kind == "broken"
 
 
-def test_no_such_name_is_broken_and_a_silent_server_unclear(server: Server) -> None:
+def test_no_such_name_or_port_is_broken_and_a_silent_server_unclear(server: Server) -> None:
     nowhere = ask("http://nowhere.example.org/")
     assert (nowhere.kind, nowhere.answered) == ("broken", False)
+    assert ask("http://site.example.org:port/").kind == "broken"
     slow = ask(server.at("/slow"), timeout=0.1)
     assert (slow.kind, slow.answered) == ("unclear", False)
 

@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard bench
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks slides course pdf test bench lint words serve clean distclean
+.PHONY: help book notebooks slides course pdf test bench lint words links serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: words ## check the style of the code, and the spelling
 
 words: $(STAMP)-book-test ## check the spelling
 	@$(RUN) -m codespell_lib .
+
+links: ## check the links of the built book, and those that lead out of it
+	@$(PYTHON) tools/check_links.py
 
 serve: ## show the built book at http://localhost:8000
 	@test -f _build/html/index.html || { echo "There is no book yet: run 'make book' first."; exit 1; }

@@ -15,11 +15,12 @@ below :math:`r_0`, logarithmic above.
 **The density.** Along the flow :math:`d\ln q_y/dr=-r\operatorname{tr}(c\,\partial N/\partial x)`,
 and at its end :math:`\ln q(\phi)=\ln q_y-\frac12\sum_k\ln P_k`. The integral is Gregory's, over
 the ends of the steps, and needs more of them than the field does: the divergence of the widest
-modes depends on the field, and what is missed there is a bias of the reweighted, not noise. Where the trace is estimated (see `likelihood`), the free field adds
-no noise, and the interaction's response falls off with the distance. Signs that live on every m-th
-site of each direction, one such set after the other, :math:`m^d` probes in all, see it only from
-distance m on: *dilution*, as for quark propagators (J. Foley et al., hep-lat/0505023). The signs
-are drawn anew at each node, so that their errors average along the flow.
+modes depends on the field, and what is missed there is a bias of the reweighted, not noise. Where
+the trace is estimated (see `likelihood`), the free field adds no noise, and the interaction's
+response falls off with the distance. Signs that live on every m-th site of each direction, one such
+set after the other, :math:`m^d` probes in all, see it only from distance m on: *dilution*, as for
+quark propagators (J. Foley et al., hep-lat/0505023). The signs are drawn anew at each node, so that
+their errors average along the flow.
 
 With a background the sign is drawn too, with probability :math:`\frac12`; a field is worth
 nothing should its magnetisation not have the sign drawn for it, which is yet to be seen.

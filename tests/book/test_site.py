@@ -8,13 +8,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
 import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+
+from check_links import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
@@ -318,26 +319,15 @@ def test_figures_have_captions(soups: dict[str, BeautifulSoup], name: str) -> No
     assert bare == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_links_within_the_site_lead_somewhere(
-    soups: dict[str, BeautifulSoup], html: Path, name: str
-) -> None:
-    here = html / f"{name}.html"
-    broken = []
-    for link in soups[name].select("a[href]"):
-        parts = urlsplit(link["href"])
-        if parts.scheme or parts.netloc:
-            continue
-        target = (here.parent / unquote(parts.path)).resolve() if parts.path else here
-        if target.is_dir():
-            target /= "index.html"
-        if not target.exists():
-            broken.append(link["href"])
-        elif parts.fragment and target.suffix == ".html":
-            text = target.read_text(encoding="utf-8")
-            if f'id="{unquote(parts.fragment)}"' not in text:
-                broken.append(link["href"])
-    assert broken == []
+@pytest.fixture(scope="module")
+def site(html: Path) -> Site:
+    return Site(html)
+
+
+@pytest.mark.parametrize("name", [*PAGES, *MADE, "index"])
+def test_links_within_the_site_lead_somewhere(site: Site, name: str) -> None:
+    assert site.named(name)
+    assert site.broken(name) == []
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -7,7 +7,8 @@ The modules, from the ground up; imports only point down this list:
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
 * `sampling`, `ensembles` -- Langevin, HMC, Metropolis, Gibbs, clusters; configurations;
-* `diffusion` -- diffusion models: processes, exact scores, samplers, likelihoods;
+* `diffusion`, `pretrained` -- diffusion models: processes, exact scores, samplers, likelihoods;
+  models that are trained already;
 * `phi4_learning` -- phi^4 actions and networks that learn, reweighting;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
 * `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
@@ -38,6 +39,7 @@ _MODULES = (
     "observables",
     "phi4_learning",
     "plotting",
+    "pretrained",
     "rbm",
     "sampling",
     "spectra",

@@ -63,7 +63,7 @@ class Settings:
     lr: float = 2e-3
     ema: float = 0.999
     channels: tuple[int, ...] = (32, 64)
-    blocks: int = 2
+    blocks: int = 1
 
     @property
     def name(self) -> str:
@@ -72,9 +72,9 @@ class Settings:
 
 
 SETTINGS = {s.kappa: s for s in (
-    Settings(0.21, sigma=60.0, steps=6000, channels=(16, 32)),
-    Settings(0.27),
-    Settings(0.5, sigma=60.0, broken=True, steps=6000, channels=(16, 32)),
+    Settings(0.21, sigma=60.0, fields=81_920, steps=16_000, ema=0.9995, channels=(16, 32)),
+    Settings(0.27, fields=163_840, steps=24_000, ema=0.9995),
+    Settings(0.5, sigma=60.0, broken=True, steps=6000, channels=(16, 32), blocks=2),
 )}
 
 

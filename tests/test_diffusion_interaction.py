@@ -112,3 +112,21 @@ def test_bad_fields_are_refused(phi4):
         split.denoise(fields[:2, :4])
     with pytest.raises(ShapeError, match="lattice"):
         ResidualForce.measure(residual.action, fields[:, 0, 0])
+
+
+def test_spectra_on_a_larger_lattice():
+    """A free field that is short of correlations: its spectrum there is known."""
+    small, large = Lattice((16, 16)), Lattice((32, 24))
+    residual = ResidualForce(FreeField(4.0, dim=2), 1 / small.free_spectrum(4.0),
+                             2 / small.free_spectrum(6.0))
+    wide = residual.on((32, 24))
+    assert torch.allclose(wide.spectrum, 1 / large.free_spectrum(4.0), rtol=1e-6)
+    assert torch.allclose(wide.variance, 2 / large.free_spectrum(6.0), rtol=1e-6)
+    assert torch.equal(residual.on((16, 16)).spectrum, residual.spectrum)
+    for shape in ((8, 16), (16,)):
+        with pytest.raises(ShapeError, match="no length below"):
+            residual.on(shape)
+    light = ResidualForce(FreeField(1e-3, dim=2), 1 / small.free_spectrum(1e-3),
+                          residual.variance)
+    with pytest.raises(ValueError, match="too small"):
+        light.on((64, 64))

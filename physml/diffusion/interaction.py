@@ -113,6 +113,29 @@ class ResidualForce:
         check_field(phi, tuple(self.spectrum.shape))
         return -self.action.force(phi + self.background) - _filter(phi, 1 / self.spectrum)
 
+    def on(self, shape: tuple[int, ...]) -> ResidualForce:
+        r"""Return the same on a larger lattice, with correlations that end at half the old one.
+
+        Right if the old lattice is many correlation lengths long: then correlations at a distance
+        do not know how large the lattice is.
+
+        Raises
+        ------
+        ShapeError
+            If a length is smaller than the old one, or an old one is odd.
+        ValueError
+            If the spectrum would not be positive: the old lattice was too small.
+        """
+        old = tuple(self.spectrum.shape)
+        if len(shape) != len(old) or any(m < n or n % 2 for m, n in zip(shape, old, strict=True)):
+            raise ShapeError(f"shape={tuple(shape)} must have no length below those of the old "
+                             f"lattice, {old}, which must be even")
+        spectrum, variance = (_padded(x, shape) for x in (self.spectrum, self.variance))
+        if float(spectrum.min()) <= 0 or float(variance.min()) < 0:
+            raise ValueError(f"the lattice {old} is too small, in correlation lengths, to tell the "
+                             "spectrum on a larger one: measure it there")
+        return ResidualForce(self.action, spectrum, variance, self.background)
+
 
 @dataclass(frozen=True, eq=False)
 class Interaction:
@@ -333,6 +356,20 @@ def _filter(phi: Tensor, gain: Tensor) -> Tensor:
     """Return fields with each mode multiplied by `gain`, real and even in momentum."""
     modes = torch.fft.fftn(phi, dim=_axes(phi)) * gain.to(phi.dtype).to(phi.device)
     return torch.fft.ifftn(modes, dim=_axes(phi)).real
+
+
+def _padded(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a spectrum on a larger lattice, with zeros between the halves of its transform."""
+    for axis, m in enumerate(shape):
+        n = values.shape[axis]
+        if m > n:
+            near = torch.fft.ifft(values, dim=axis)
+            ends = near.narrow(axis, n // 2, 1) / 2  # half of it at either side
+            gap = torch.zeros_like(ends).repeat_interleave(m - n - 1, axis)
+            values = torch.fft.fft(torch.cat([
+                near.narrow(axis, 0, n // 2), ends, gap, ends,
+                near.narrow(axis, n // 2 + 1, n // 2 - 1)], axis), dim=axis).real
+    return values
 
 
 def _power(phi: Tensor) -> Tensor:

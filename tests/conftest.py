@@ -36,6 +36,14 @@ def checks_only(program: str) -> str:
     return ast.unparse(ast.Module(tree.body[: asked[-1] + 1], [])) if asked else ""
 
 
+@pytest.fixture(autouse=True)
+def figures_closed() -> Iterator[None]:
+    """No test finds the figures of another."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The book's tests come last, and those that need what is not here are skipped."""
     for item in items:

@@ -20,22 +20,22 @@ __all__ = [
 
 @check
 def check_acceptance_of_spread(answer: Any) -> str:
-    """A function of s: the acceptance of independent proposals with ln w of that spread."""
+    """A function of the spread: the acceptance of independent proposals whose ln w has it."""
     compare_function(
         answer, lambda s: math.erfc(s / 2), _positive((0.1, 3.0)), what="the acceptance",
-        describe=lambda s: f"s = {s:.2f}",
-        hint="the current field is one of the target, where the mean of ln w is higher by s^2")
-    return "The acceptance is erfc(s/2): 0.62 for s = 0.7, 0.16 for s = 2."
+        describe=lambda s: f"spread {s:.2f}",
+        hint="the current field is one of the target, where the mean of ln w is higher by the spread's square")
+    return "The acceptance is erfc(Delta/2): 0.62 for 0.7, 0.16 for 2."
 
 
 @check
 def check_acceptance_of_volume(answer: Any) -> str:
-    """A function of s and b: the acceptance on a lattice b times as long."""
+    """A function of the spread and b: the acceptance on a lattice b times as long."""
     compare_function(
         answer, lambda s, b: math.erfc(b * s / 2), _positive((0.1, 1.0), (1.0, 4.0)),
-        what="the acceptance", describe=lambda s, b: f"s = {s:.2f} and b = {b:.2f}",
+        what="the acceptance", describe=lambda s, b: f"spread {s:.2f} and b = {b:.2f}",
         hint="variances of independent parts of the lattice add, and there are b^2 of them")
-    return "The spread grows as the root of the volume, and the acceptance falls as erfc(bs/2)."
+    return "The spread grows as the root of the volume, and the acceptance falls as erfc(b Delta/2)."
 
 
 @check
@@ -60,11 +60,11 @@ def check_target_gain(answer: Any) -> str:
 
 @check
 def check_noisy_acceptance(answer: Any) -> str:
-    """A function of s and n: the acceptance with noise of variance n in ln q."""
+    """A function of the spread and n: the acceptance with noise of variance n in ln q."""
     compare_function(
         answer, lambda s, n: math.erfc(math.sqrt(s**2 + n) / 2),
         _positive((0.1, 2.0), (0.1, 3.0)), what="the acceptance",
-        describe=lambda s, n: f"s = {s:.2f} and n = {n:.2f}",
+        describe=lambda s, n: f"spread {s:.2f} and n = {n:.2f}",
         hint="noise that is kept with its field is a part of its weight, and variances add")
     return "The noise of the density costs as much as an error of the model of the same size."
 

@@ -6,7 +6,7 @@
 * `minutes`: how long each section takes in a lecture;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
-* `library` and `codelinks`: the library's reference, and links to it from code;
+* `reference` and `codelinks`: the library's reference, and links to it from code;
 * here: MathJax from the site itself, and the wiring.
 """
 
@@ -23,10 +23,10 @@ from . import (
     codelinks,
     execution,
     gathered,
-    library,
     minutes,
     notebooks,
     progress,
+    reference,
     runs,
 )
 
@@ -49,7 +49,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", notebooks.page_buttons, priority=900)
     app.connect("build-finished", notebooks.copy_notebooks)
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
-    library.connect(app)
+    reference.connect(app)
     codelinks.connect(app)
     app.connect("html-page-context", _mend_roles)
     runs.connect(app)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from .library import PACKAGE
+from .reference import PACKAGE
 
 __all__ = ["connect", "imported", "link_names"]
 

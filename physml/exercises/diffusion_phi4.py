@@ -20,11 +20,11 @@ __all__ = [
 
 @check
 def check_acceptance_of_spread(answer: Any) -> str:
-    """A function of the spread: the acceptance of independent proposals whose ln w has it."""
+    """A function of the spread of ln w: the acceptance of independent proposals."""
     compare_function(
         answer, lambda s: math.erfc(s / 2), _positive((0.1, 3.0)), what="the acceptance",
         describe=lambda s: f"spread {s:.2f}",
-        hint="the current field is one of the target, where the mean of ln w is higher by the spread's square")
+        hint="the current field is one of the target, where ln w is higher by its variance")
     return "The acceptance is erfc(Delta/2): 0.62 for 0.7, 0.16 for 2."
 
 
@@ -35,7 +35,7 @@ def check_acceptance_of_volume(answer: Any) -> str:
         answer, lambda s, b: math.erfc(b * s / 2), _positive((0.1, 1.0), (1.0, 4.0)),
         what="the acceptance", describe=lambda s, b: f"spread {s:.2f} and b = {b:.2f}",
         hint="variances of independent parts of the lattice add, and there are b^2 of them")
-    return "The spread grows as the root of the volume, and the acceptance falls as erfc(b Delta/2)."
+    return "The spread grows as the root of the volume; the acceptance falls as erfc(b Delta/2)."
 
 
 @check

@@ -14,9 +14,9 @@ from sphinx_exercise.nodes import solution_node
 from physml_book.address import Address, find
 from physml_book.codelinks import imported, link_names
 from physml_book.execution import cache_folder, execution_key, packages
-from physml_book.reference import source
 from physml_book.markdown import Code, Page, Snippet, Solution, Text, convert
 from physml_book.notebooks import assemble, install_cell
+from physml_book.reference import source
 from physml_book.runs import Run
 
 # ---------------------------------------------------------------- the repository's address

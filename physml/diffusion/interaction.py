@@ -336,7 +336,7 @@ def centred(phi: Tensor, background: float) -> Tensor:
 
 
 def half(gain: Tensor, phi: Tensor) -> Tensor:
-    """Return a gain of all modes as one of those that `_modes` has, like `phi`."""
+    """Return a gain of all modes as one of those that `modes_of` has, like `phi`."""
     return gain[..., : phi.shape[-1] // 2 + 1].to(phi.dtype).to(phi.device)
 
 

@@ -30,15 +30,15 @@ from colab import KERNEL, ROOT, Colab
 __all__ = ["NotComparable", "Outcome", "compare", "first_run", "reference", "run"]
 
 # Pictures depend on fonts and on the version of matplotlib: their presence is compared, not their
-# bytes, nor their last pixel of size. (nbval itself leaves out images that are outputs; these are
-# images inside HTML.)
+# bytes, and their size but for its last digit. (nbval itself leaves out images that are outputs;
+# these are images inside HTML.)
 _SANITISE = r"""[pictures in HTML]
 regex: data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+
 replace: PICTURE
 
-[their size]
-regex: (width|height)="[0-9]+"
-replace: SIZE
+[the last digit of their size]
+regex: (width|height)="([0-9]+)[0-9]"
+replace: \1="\2x"
 """
 _NOT_COMPARED = "nbval-ignore-output"
 

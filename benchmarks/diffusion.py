@@ -59,7 +59,8 @@ def training(rounds: int) -> int:
     else:
         from azula.nn.unet import UNet
 
-        net = UNet(1, 1, 64, hid_channels=(32, 64, 128), hid_blocks=(2, 2, 2), periodic=True)
+        net = UNet(1, 1, mod_features=64, hid_channels=(32, 64, 128), hid_blocks=(2, 2, 2),
+                   periodic=True)
         makers["azula U-Net"] = denoising(net, embed=64)
     work = {}
     for name, (network, loss) in makers.items():
@@ -110,7 +111,7 @@ def quality(seconds: float) -> int:
     with torch.no_grad():
         before = model.loss(fields[-1024:], t, noise)
     for name, kind in (("force and noise", diffusion.InteractionModel), ("noise", Denoising)):
-        network = diffusion.UNet(inputs=2, generator=device.generator(2))
+        network = diffusion.UNet(blocks=1, inputs=2, generator=device.generator(2))
         pupil = kind(network, model.process, model.residual)
         begin = time.perf_counter()
         rate = lambda step, begin=begin: 2e-3 * min(1, (step + 1) / 100) * (  # noqa: E731
@@ -136,7 +137,7 @@ def generation(n: int) -> int:
     for kappa in pretrained.SETTINGS:
         model = pretrained.load(kappa).model
         begin = time.perf_counter()
-        phi = diffusion.flow(model, n, steps=5, threads=2, generator=device.generator(1)).fields
+        phi = diffusion.flow(model, n, steps=4, threads=2, generator=device.generator(1)).fields
         rate = n / (time.perf_counter() - begin)
         truth = ensembles.phi4_ensemble(32, kappa, 0.022, 4 * n, seed=99, progress=False).fields
         told = [f"kappa = {kappa}: {rate:.0f} fields a second"]
@@ -165,7 +166,8 @@ def task():
     settings = pretrained.SETTINGS[0.27]
     fields = ensembles.phi4_ensemble(32, 0.27, 0.022, 11264, seed=98, progress=False).fields
     residual = diffusion.ResidualForce.measure(pretrained.Phi4(0.27, 0.022), fields[:-1024])
-    network = diffusion.UNet(inputs=2, generator=device.generator(2))
+    network = diffusion.UNet(settings.channels, settings.blocks, inputs=2,
+                             generator=device.generator(2))
     return fields, diffusion.InteractionModel(
         network, diffusion.VarianceExploding(settings.sigma), residual)
 

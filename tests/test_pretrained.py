@@ -9,7 +9,7 @@ import torch
 
 from physml import pretrained
 from physml.device import generator
-from physml.diffusion import ResidualForce, expected_acceptance, flow, log_weights
+from physml.diffusion import ResidualForce, expected_acceptance, flow, flow_from, log_weights
 from physml.errors import CheckpointError
 
 TINY = pretrained.Settings(0.21, length=8, sigma=40.0, fields=640, steps=4, batch_size=8,
@@ -22,11 +22,42 @@ def test_shipped_model_is_close_to_its_action(kappa):
     model, settings = found.model, found.settings
     assert settings == pretrained.SETTINGS[kappa]
     assert found.provenance["steps"][-1] == settings.steps
-    drawn = flow(model, 32, steps=12, dilution=2, generator=generator(1))
+    drawn = flow(model, 32, dilution=2, generator=generator(1))
     weights = log_weights(model.residual.action, drawn.fields, drawn.value)
     assert expected_acceptance(weights) > 0.4  # that of published models, at the cheapest trace
     m = drawn.fields.mean((1, 2))
     assert (m > 0).any() and (m < 0).any()
+
+
+@pytest.mark.parametrize("kappa", pretrained.SETTINGS)
+def test_twelve_steps_are_enough_for_the_density(kappa, monkeypatch):
+    """With the same signs at all nodes, all that differs is the integral."""
+    model = pretrained.load(kappa).model
+    phi = flow(model, 32, generator=generator(1)).fields
+
+    def same(streams, shape, dtype, device):
+        return torch.randn(64 * len(streams), *shape, generator=generator(2)).to(dtype)
+
+    monkeypatch.setattr("physml.diffusion.picture.block_noise", same)
+    found = {n: flow_from(model, phi, steps=n, dilution=2, generator=generator(3)).value
+             for n in (6, 12, 32)}
+    off, coarse = (found[n] - found[32] for n in (12, 6))
+    assert float(off.std()) < 0.02 and abs(float(off.mean())) < 0.05
+    assert float(coarse.std()) > 2 * float(off.std())  # so it can fail
+
+
+@pytest.mark.parametrize("kappa", pretrained.SETTINGS)
+def test_steps_for_fields_alone_converge(kappa):
+    """With Adams and Bashforth's scheme, to the fields that Runge and Kutta's gives."""
+    model = pretrained.load(kappa).model
+    found = {n: flow(model, 32, steps=n, generator=generator(1)) for n in (8, 16, 32)}
+    assert [f.evaluations for f in found.values()] == [8, 16, 32]
+    fine = flow(model, 32, steps=16, dilution=1, generator=generator(1))
+    assert fine.evaluations == 63
+    sign = (fine.fields.mean((1, 2)) * found[32].fields.mean((1, 2))).sign()
+    off = [float((f.fields - sign[:, None, None] * fine.fields).square().mean())**0.5
+           for f in found.values()]
+    assert off[0] > 4 * off[1] > 16 * off[2] and off[2] < 1e-3
 
 
 def test_made_and_loaded(tmp_path, monkeypatch):

@@ -8,15 +8,19 @@ interaction's :math:`N`. In
 
 white noise where the field is free, nothing moves but by `N` (derivation:
 :math:`dx/dr=-r\,a\,s_t`, and the derivative of the root takes the first term of the score away). So
-few steps do, and they end at :math:`r=0` itself, where the right-hand side vanishes. They are of
-Runge and Kutta's fourth order, equidistant in :math:`\theta` with :math:`r=r_0\sinh\theta`: linear
-below :math:`r_0`, logarithmic above.
+few steps do, and they end at :math:`r=0` itself, where the right-hand side vanishes. They are
+equidistant in :math:`\theta` with :math:`r=r_0\sinh\theta`: linear below :math:`r_0`, logarithmic
+above. For fields alone they are those of Adams and Bashforth, of the third order, with one
+evaluation each; the first two are of a lower order, where hardly anything moves.
 
 **The density.** Along the flow :math:`d\ln q_y/dr=-r\operatorname{tr}(c\,\partial N/\partial x)`,
-and at its end :math:`\ln q(\phi)=\ln q_y-\frac12\sum_k\ln P_k`. The integral is Gregory's, over
-the ends of the steps, and needs more of them than the field does: the divergence of the widest
-modes depends on the field, and what is missed there is a bias of the reweighted, not noise. Where
-the trace is estimated (see `likelihood`), the free field adds no noise, and the interaction's
+and at its end :math:`\ln q(\phi)=\ln q_y-\frac12\sum_k\ln P_k`. The steps are now of Runge and
+Kutta's fourth order, and so is the integral, Gregory's over their ends: the divergence of the
+widest modes depends on the field, and what is missed there is a bias of the reweighted, not noise.
+The twelve steps of the default leave 0.01 in the shipped models (against 64 steps with the same
+signs), eight 0.07.
+
+Where the trace is estimated (see `likelihood`), the free field adds no noise, and the interaction's
 response falls off with the distance. Signs that live on every m-th site of each direction, one such
 set after the other, :math:`m^d` probes in all, see it only from distance m on: *dilution*, as for
 quark propagators (J. Foley et al., hep-lat/0505023). The signs are drawn anew at each node, so that
@@ -31,6 +35,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -46,6 +52,7 @@ from .sde import check_field
 __all__ = ["flow", "flow_from"]
 
 _GREGORY = (3 / 8, 7 / 6, 23 / 24)  # of the fourth order, at either end
+_ADAMS = (1,), (3 / 2, -1 / 2), (23 / 12, -4 / 3, 5 / 12)  # of slopes, the latest first
 
 
 def flow(
@@ -72,8 +79,8 @@ def flow(
     chains
         Number of fields; all are independent.
     steps
-        Steps of the flow, 4 evaluations each: 8 for fields alone and 24 with densities, unless
-        given.
+        Steps of the flow: for fields alone 16 of one evaluation each, and with densities 12 of
+        four, unless given.
     dilution
         The m of the module, which must divide the lattice's lengths: :math:`m^d` derivatives at
         each of ``steps`` nodes. With 0, ``value`` is NaN; the lattice's length is exact.
@@ -89,7 +96,7 @@ def flow(
         Seeds the streams of the blocks.
     """
     chains = check_positive_int("chains", chains)
-    steps = (24 if dilution else 8) if steps is None else steps
+    steps = (12 if dilution else 16) if steps is None else steps
     streams = block_streams(chains, generator, device)
     noise = block_noise(streams, model.shape, dtype, device)[:chains]
     drawn = _run(model, noise, streams, False, steps, dilution, repeats, knee, batch, threads,
@@ -106,7 +113,7 @@ def flow_from(
     model: InteractionModel,
     phi: Tensor,
     *,
-    steps: int = 24,
+    steps: int = 12,
     dilution: int = 4,
     repeats: int = 1,
     knee: float = 0.3,
@@ -154,7 +161,8 @@ def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, t
         parts = list(tqdm(pool.map(part, firsts), total=len(firsts), desc="fields",
                           disable=not progress, leave=False, unit="batch"))
     fields, value, error = (torch.cat(p) for p in zip(*parts, strict=True))
-    return LogDensity(fields, value, error if dilution else None, None, 4 * steps - 1)
+    return LogDensity(fields, value, error if dilution else None, None,
+                      4 * steps - 1 if dilution or upward else steps)
 
 
 class _Flow:
@@ -173,12 +181,19 @@ class _Flow:
         weights = [1.0] * len(grid)
         if self.repeats:
             weights[:3], weights[-3:] = _GREGORY, _GREGORY[::-1]
-        trace = self.nothing(y)
+        trace, slopes = self.nothing(y), deque(maxlen=len(_ADAMS))
+        single = self.repeats or upward  # the first steps up, from r = 0, matter most
         for weight, theta, end in zip(weights, grid, grid[1:], strict=False):
-            y, here = self.step(y, theta, end - theta)
-            trace += weight * (end - theta) * here
+            h = end - theta
+            slope, here = self.slope(y, theta, True)
+            trace += weight * h * here
+            slopes.appendleft(slope)
+            if single:
+                y = self.step(y, slope, theta, h)
+            else:
+                y = y + h * sum(map(operator.mul, _ADAMS[len(slopes) - 1], slopes))
         if self.repeats:
-            trace += weights[-1] * (end - theta) * self.slope(y, end, True)[1]
+            trace += weights[-1] * h * self.slope(y, end, True)[1]
         white = y if upward else start
         end = y if upward else field_of(modes_of(y) * width, y)
         lost = self.nothing(y)[0] + math.nan
@@ -196,13 +211,12 @@ class _Flow:
         kind = torch.float32 if y.device.type == "mps" else torch.float64
         return torch.zeros(max(1, self.repeats), len(y), dtype=kind, device=y.device)
 
-    def step(self, y: Tensor, theta: float, h: float) -> tuple[Tensor, Tensor]:
-        """Return `y` at the end, and the divergence at the start."""
-        one, here = self.slope(y, theta, True)
+    def step(self, y: Tensor, one: Tensor, theta: float, h: float) -> Tensor:
+        """Return `y` after a step of Runge and Kutta, whose first slope is `one`."""
         two, _ = self.slope(y + 0.5 * h * one, theta + 0.5 * h, False)
         three, _ = self.slope(y + 0.5 * h * two, theta + 0.5 * h, False)
         four, _ = self.slope(y + h * three, theta + h, False)
-        return y + h / 6 * (one + 2 * two + 2 * three + four), here
+        return y + h / 6 * (one + 2 * two + 2 * three + four)
 
     def slope(self, y: Tensor, theta: float, wanted: bool) -> tuple[Tensor, Tensor]:
         r"""Return :math:`dy/d\theta` and estimates of its divergence, ``(repeats, chains)``."""

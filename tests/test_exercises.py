@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -321,6 +322,16 @@ def test_a_right_answer_is_praised_and_typical_wrong_ones_told_why(name):
         assert reason in result.message, result.message
         if isinstance(right, (int, float)) and right != 1:  # the solution is not given away
             assert f"{right:g}" not in result.message
+
+
+def test_an_open_stub_is_told_that_it_returns_nothing():
+    """Whatever a check does with the function: no reader should read of types of Python."""
+    for name in exercises.checks():
+        if len(inspect.signature(getattr(exercises, name)).parameters) > 1:
+            continue  # it wants numbers of the reader's as well
+        for empty in (None, ...):
+            said = str(getattr(exercises, name)(lambda *_, empty=empty: empty))
+            assert said.startswith("Not yet") and "type" not in said, (name, said)
 
 
 def test_no_chapter_check_is_without_a_test(root):

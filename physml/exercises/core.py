@@ -165,6 +165,7 @@ def compare_function(
     atol: float = 0.0,
     what: str = "your function",
     describe: Callable[..., str] | None = None,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
     hint: str | None = None,
 ) -> None:
     """Raise `NotYet` unless a reader's function returns what `reference` does, in each case.
@@ -185,6 +186,8 @@ def compare_function(
     describe
         Says in physics terms what a case is, from its arguments, such as
         `"4 sites with mass squared 2"`; by default the cases are counted.
+    prepare
+        Done to what the reader's function returns before it is compared, such as sorting.
     hint
         What to think of, told when a value is wrong.
     """
@@ -201,6 +204,8 @@ def compare_function(
         if returned is None or returned is ...:
             raise NotYet(f"{what} returns nothing yet; is there a `return`?")
         found = as_tensor(returned, f"{case}, {what} returns")
+        if prepare is not None:
+            found = prepare(found)
         if found.shape != expected.shape:
             raise NotYet(
                 f"{case}, {what} returns {_form(found)} where {_form(expected)} is expected"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import exact, lattice
-from .core import as_tensor, check, compare_function, compare_number, seeded_cases
+from .core import check, compare_function, compare_number, seeded_cases
 
 __all__ = [
     "check_cd_factor",
@@ -29,15 +29,12 @@ def check_hidden_kernel(answer: Any) -> str:
         unit = torch.eye(weight.shape[1], dtype=weight.dtype)
         return torch.linalg.eigvalsh(unit / sigma**2 - weight.T @ weight / mu2)
 
-    def given(weight: torch.Tensor, mu2: float, sigma: float) -> torch.Tensor:
-        return as_tensor(answer(weight, mu2, sigma), "it returns").double().sort().values
-
     def make(generator: torch.Generator) -> tuple[torch.Tensor, float, float]:
         return torch.randn(5, 3, generator=generator, dtype=torch.float64), 5.0, 0.5
 
     compare_function(
-        given if callable(answer) else answer, reference, seeded_cases(make),
-        what="the set of eigenvalues",
+        answer, reference, seeded_cases(make), what="the set of eigenvalues",
+        prepare=lambda found: found.sort().values,
         describe=lambda w, mu2, sigma: f"{w.shape[0]} visible and {w.shape[1]} hidden units",
         hint="complete the square in phi, which has the mass mu2, and mind sigma")
     return "each is positive exactly if the eigenvalue of K with the same singular value is."

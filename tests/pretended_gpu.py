@@ -138,6 +138,10 @@ def pretended_gpu(patch) -> Iterator[torch.device]:
 
     patch.setattr(torch, "Generator", Generator)
     patch.setattr(device, "_available", lambda: ["cuda", "cpu"])
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+        if hasattr(torch.optim.Optimizer, name):  # it would ask the driver
+            patch.setattr(torch.optim.Optimizer, name, lambda self: None)
     patch.setattr(device, "describe", lambda *_: "Running on a pretended GPU.")
     patch.setattr(picture, "ThreadPoolExecutor", _Inline)
     with Pretend():

@@ -4,6 +4,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from benchmarks import harness
 
@@ -48,3 +49,24 @@ def test_a_program_is_run_again_only_if_a_variable_is_set(monkeypatch):
     harness.rerun_without("SLOW_SETTING")
     program, _, environment = started[0]
     assert program == sys.executable and "SLOW_SETTING" not in environment
+
+
+def test_the_judge_of_denoisers_agrees_with_the_loss_of_the_model():
+    """For a model of ours both must give the same nats, by two ways."""
+    from benchmarks import diffusion as bench
+    from physml import device, diffusion
+    from physml.actions import Phi4
+
+    g = device.generator(1)
+    fields = torch.randn(128, 8, 8, generator=g)
+    residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), fields)
+    network = diffusion.UNet((4, 8), 1, 8, inputs=2, generator=g)
+    torch.nn.init.normal_(network.last.weight, std=0.3, generator=g)
+    model = diffusion.InteractionModel(network, diffusion.VarianceExploding(60.0), residual)
+    t, noise = model.levels(128, g), torch.randn(128, 8, 8, generator=g)
+    with torch.no_grad():
+        ours = model.loss(fields, t, noise)
+        judged = bench.nats(bench.denoiser(model), model, fields, t, noise)
+        free = bench.nats(lambda x, r: None, model, fields, t, noise)
+    assert torch.allclose(judged, ours, rtol=1e-3)
+    assert float((free - ours).abs().mean()) > 0.1 * float(ours.mean())  # so it can fail

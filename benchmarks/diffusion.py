@@ -198,9 +198,7 @@ def nats(denoise, model, start, t, noise):
         ours = denoise(x, r)
         move = 0 if ours is None else (split.denoise(phi) - ours) / r.reshape(-1, 1, 1)
         error = move - interaction.field_of(target, phi)
-        stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
-        total = model._stakes.sum() * (model._log_ratios[1] - model._log_ratios[0])
-        found.append(error.square().flatten(1).sum(1) * (total / stakes).float())
+        found.append(error.square().flatten(1).sum(1) * model.level_weight(split).float())
     return torch.cat(found)
 
 
@@ -343,9 +341,7 @@ def by_noise():
             gain = (split.share * split.spread).sqrt()[..., :half].float()
             spread = split.spread[..., :half].float()
             error = torch.fft.irfft2(gain * (found - miss / spread), s=phi.shape[1:])
-            stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
-            step = self._log_ratios[1] - self._log_ratios[0]
-            return error.square().flatten(1).sum(1) * (self._stakes.sum() * step / stakes).float()
+            return error.square().flatten(1).sum(1) * self.level_weight(split).float()
     return Denoising
 
 

@@ -11,7 +11,7 @@ import torch
 __all__ = ["choose", "describe", "generator"]
 
 
-def choose(prefer: str | torch.device | None = None) -> torch.device:
+def choose(prefer: str | torch.device | None = None, *, double: bool = False) -> torch.device:
     """Return the device to work on.
 
     Parameters
@@ -19,13 +19,20 @@ def choose(prefer: str | torch.device | None = None) -> torch.device:
     prefer
         A device to insist on, such as ``"cpu"`` or ``"cuda:1"``. By default the first of CUDA,
         MPS and CPU that this machine has.
+    double
+        Whether the work needs float64, which MPS does not know: it is then passed over.
 
     Raises
     ------
     ValueError
-        If the preferred device is not there, with what is.
+        If the preferred device is not there, with what is, or if it lacks float64.
     """
     have = _available()
+    if double:
+        have = [name for name in have if name != "mps"]
+        if prefer is not None and str(prefer).startswith("mps"):
+            raise ValueError("prefer='mps' has no float64: leave `double` out, or take another "
+                             f"of {have}")
     if prefer is None:
         return torch.device(have[0])
     try:

@@ -57,10 +57,14 @@ class Generator(torch.Generator, metaclass=_Either):
 
 
 class Pretend(TorchFunctionMode):
-    """The mode that keeps the marks."""
+    """The mode that keeps the marks, and counts the operations that end on the GPU."""
+
+    operations = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
+        if not any(map(_may_matter, args)) and not any(map(_may_matter, kwargs.values())):
+            return func(*args, **kwargs)  # all on the CPU, and most of what a chapter does
         if func is torch.device or getattr(func, "__name__", "") in _ASIDE:
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
@@ -76,7 +80,7 @@ class Pretend(TorchFunctionMode):
         marks = {_away(x) for x in given if x.ndim}
         asked = _asked(args, kwargs)
         target = CUDA.type == asked.type if asked is not None else any(map(_away, given))
-        if name == "numpy" and _away(args[0]):
+        if name in ("numpy", "__array__") and _away(args[0]):
             raise TypeError("can't convert a tensor on cuda to numpy: use .cpu() first")
         moves = name in ("to", "cpu", "cuda", "copy_", "type") or name in _HOST
         index = func in _INDEXED and _away(args[0])
@@ -94,6 +98,7 @@ class Pretend(TorchFunctionMode):
         args, kwargs = tree_map_only(
             str, lambda s: "cpu" if s.split(":")[0] == "cuda" else s, (args, kwargs))
         found = func(*args, **kwargs)
+        Pretend.operations += target
         if moves and isinstance(found, torch.Tensor) and any(found is x for x in given) and (
                 name != "copy_" and _away(found) != target):
             found = found.clone() if found.requires_grad else found.detach().clone()
@@ -105,6 +110,13 @@ class Pretend(TorchFunctionMode):
 
 def _away(x: object) -> bool:
     return isinstance(x, torch.Tensor) and getattr(x, "_pretended", False)
+
+
+def _may_matter(x: object) -> bool:
+    """Whether an argument is on the GPU, or holds or names what may be."""
+    if isinstance(x, torch.Tensor):
+        return getattr(x, "_pretended", False)
+    return isinstance(x, (list, tuple, dict, str, torch.device, torch.Generator))
 
 
 def _asked(args: Iterable, kwargs: dict) -> torch.device | None:
@@ -144,5 +156,6 @@ def pretended_gpu(patch) -> Iterator[torch.device]:
             patch.setattr(torch.optim.Optimizer, name, lambda self: None)
     patch.setattr(device, "describe", lambda *_: "Running on a pretended GPU.")
     patch.setattr(picture, "ThreadPoolExecutor", _Inline)
+    Pretend.operations = 0
     with Pretend():
         yield CUDA

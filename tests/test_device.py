@@ -59,6 +59,15 @@ def test_what_is_not_there_is_refused_with_what_is(machine, prefer, message):
         device.choose(prefer)
 
 
+def test_where_float64_is_needed_mps_is_passed_over(machine):
+    machine(mps=True)
+    assert device.choose(double=True) == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"prefer='mps' has no float64: .* another of \['cpu'\]"):
+        device.choose("mps", double=True)
+    machine(cuda=1, mps=True)
+    assert device.choose(double=True) == torch.device("cuda")
+
+
 def test_the_number_of_gpus_counts(machine):
     machine(cuda=1)
     with pytest.raises(ValueError, match="prefer='cuda:1' is not available"):

@@ -40,10 +40,12 @@ def test_a_diffusion_model(away):
     (history, drawn, chain, plain), here = trained(away), trained("cpu")
     assert history.loss == pytest.approx(here[0].loss, rel=1e-4)
     assert history.validation == pytest.approx(here[0].validation, rel=1e-4)
+    back = drawn.to("cpu")
+    assert back.step_error is None and back.evaluations == drawn.evaluations
     for name in ("fields", "value", "error"):
-        one, two = getattr(drawn, name), getattr(here[1], name)
-        assert one.device == CUDA and two.device.type == "cpu"
-        assert torch.allclose(one.cpu(), two, atol=1e-4)
+        one, two, three = (getattr(found, name) for found in (drawn, here[1], back))
+        assert one.device == CUDA and {two.device.type, three.device.type} == {"cpu"}
+        assert torch.allclose(one.cpu(), two, atol=1e-4) and torch.equal(one.cpu(), three)
     assert chain.acceptance == here[2].acceptance
     assert plain.fields.device == CUDA
     assert torch.allclose(plain.fields.cpu(), here[3].fields, atol=1e-5)
@@ -55,6 +57,9 @@ def test_a_markov_chain_and_its_statistics(away):
     run = sampling.sample(sampling.HMC(ACTION, 0.2), phi, 200, burn_in=50, generator=g,
                           progress=False)
     assert run.phi.device == CUDA and run.series["phi2"].device == CUDA
+    back = run.to("cpu")
+    assert back.phi.device.type == back.series["m"].device.type == "cpu" and back.fields is None
+    assert torch.equal(back.phi, run.phi.cpu()) and back.acceptance == run.acceptance
     found = statistics.mean(run.series["phi2"])
     other = sampling.sample(sampling.HMC(ACTION, 0.2), phi.cpu(), 200, burn_in=50,
                             generator=device.generator(2), progress=False)

@@ -286,6 +286,16 @@ class InteractionModel(nn.Module):
         ratio = self._log_ratios[found].exp().clamp(max=self.process.ratio(1.0))
         return self.process.time_of(ratio).float().clamp(max=1.0).to(device)
 
+    def level_weight(self, split: Interaction) -> Tensor:
+        r"""Return what makes a mean over `levels` an integral over :math:`\ln r`, ``(chains,)``.
+
+        It is one over their density, at the times of `split`: :math:`\int d\ln r\sum_kw_k` over
+        :math:`\sum_kw_k`, float64 on the CPU.
+        """
+        stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
+        step = self._log_ratios[1] - self._log_ratios[0]
+        return self._stakes.sum() * step / stakes
+
     def loss(self, start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r"""Return the loss of fields `start` of the action, in nats, ``(chains,)``.
 
@@ -304,9 +314,7 @@ class InteractionModel(nn.Module):
         miss = modes_of(start) - modes_of(split.bare(phi)) * half(split.share, phi)
         target = (force - miss * half(rho, phi)) * half(1 / (1 + rho * split.spread), phi)
         error = field_of(weight * (scaled * width - target), phi).square().flatten(1).sum(1)
-        stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
-        step = self._log_ratios[1] - self._log_ratios[0]
-        return error * (self._stakes.sum() * step / stakes).to(error.dtype).to(error.device)
+        return error * self.level_weight(split).to(error.dtype).to(error.device)
 
     def _network(self, x: Tensor, t: Time) -> tuple[Tensor, Interaction, Tensor]:
         """Return the modes of `x`, the split, and the modes of `F`."""

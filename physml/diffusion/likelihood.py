@@ -36,7 +36,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -81,6 +81,11 @@ class LogDensity:
     error: Tensor | None = field(repr=False)
     step_error: Tensor | None = field(repr=False)
     evaluations: int
+
+    def to(self, device: torch.device | str) -> LogDensity:
+        """Return the same with all tensors on `device`, such as ``"cpu"`` for figures."""
+        moved = {k: x.to(device) for k, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **moved)
 
 
 def log_density(

@@ -18,7 +18,7 @@ and at its end :math:`\ln q(\phi)=\ln q_y-\frac12\sum_k\ln P_k`. The steps are n
 Kutta's fourth order, and so is the integral, Gregory's over their ends: the divergence of the
 widest modes depends on the field, and what is missed there is a bias of the reweighted, not noise.
 The twelve steps of the default leave 0.01 in the shipped models (against 64 steps with the same
-signs), eight 0.07.
+signs).
 
 Where the trace is estimated (see `likelihood`), the free field adds no noise, and the interaction's
 response falls off with the distance. Signs that live on every m-th site of each direction, one such

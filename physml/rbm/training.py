@@ -90,8 +90,8 @@ class History:
     Attributes
     ----------
     steps, time
-        (With `average_from` the records show the fluctuating weights, not their average.)
-        Updates made, and the learning time they add up to (the sum of the step sizes).
+        Updates made, and the learning time they add up to (the sum of the step sizes). With
+        `average_from` the records show the fluctuating weights, not their average.
     log_likelihood
         Exact mean log-likelihood of the target in nats.
     spectrum

@@ -24,7 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -137,6 +137,12 @@ class Run:
     def exp_minus_delta_h(self) -> statistics.MeanEstimate:
         r""":math:`\langle e^{-\Delta H}\rangle`, which is 1 in equilibrium."""
         return statistics.mean(self.series["exp_minus_delta_h"])
+
+    def to(self, device: torch.device | str) -> Run:
+        """Return the run with all its tensors on `device`, such as ``"cpu"`` for figures."""
+        series = {name: x.to(device) for name, x in self.series.items()}
+        fields = None if self.fields is None else self.fields.to(device)
+        return replace(self, phi=self.phi.to(device), series=series, fields=fields)
 
     def rhat(self, name: str) -> float:
         r"""Return split-:math:`\hat R` of a series: 1 if all chains tell the same."""

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from physml.device import generator
 from physml.diffusion import (
@@ -115,6 +116,9 @@ def test_documented_size():
     network = UNet(generator=generator(1))
     one = ScoreModel(network, VE, 1 / Lattice((32, 32)).free_spectrum(0.1))
     assert one.parameter_count == 308_544 and network.reach == 39
+    with FlopCounterMode(display=False) as count, torch.no_grad():  # two for a multiplication
+        network(torch.zeros(1, 32, 32), torch.zeros(1))
+    assert count.get_total_flops() / 2 / 32**2 == pytest.approx(29_300, rel=0.001)
 
 
 @pytest.mark.parametrize("process", [VE, VP], ids=["ve", "vp"])

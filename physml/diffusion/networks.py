@@ -183,8 +183,8 @@ class UNet(nn.Module):
 
     Shifts by a multiple of `factor`, 2 to the power of levels, commute with it; lengths must be
     multiples of that (one level: any even length). For 32 and 64 channels and two blocks a level it
-    has 308,544 parameters, and an output sees inputs at most 39 sites away in each direction
-    (`reach`).
+    has 308,544 parameters and costs 29,300 multiplications a site, nearly all in convolutions, and
+    an output sees inputs at most 39 sites away in each direction (`reach`).
 
     Parameters
     ----------

@@ -124,6 +124,19 @@ def test_a_chapter_runs_on_a_gpu(page: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert operations > 1000
 
 
+def test_all_pages_that_ask_for_a_device_are_run_here_and_say_so() -> None:
+    """And the others say that a GPU would not help, in the line on their cost."""
+    asking = set()
+    for path in BOOK.glob("*/*.md"):
+        text = path.read_text(encoding="utf-8")
+        asks = "device.choose(" in text
+        cost = next(line for line in text.splitlines() if line.startswith("*Cost:"))
+        assert asks == cost.endswith("on one if it is there.*"), path.name
+        assert asks == ("no GPU is needed" in cost), path.name
+        asking |= {str(path.relative_to(BOOK).with_suffix(""))} if asks else set()
+    assert asking == set(CUTS)
+
+
 def test_a_figure_of_what_is_on_the_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = ["import torch\nimport matplotlib.pyplot as plt\nfrom physml import device",
              "where = device.choose()\nplt.plot(torch.arange(3.0, device=where))"]

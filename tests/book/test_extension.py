@@ -227,8 +227,15 @@ def test_all_code_is_there_in_order() -> None:
     assert notebook.cells[4].metadata.jupyter.source_hidden
     assert "tags" not in notebook.cells[5].metadata  # what the book skips, a notebook runs
     assert notebook.metadata.kernelspec.name == "python3"
-    assert notebook.metadata.accelerator == "GPU"
     assert assemble(pieces, chapter(), "part/page") == notebook
+
+
+def test_only_a_page_that_uses_a_gpu_asks_for_one() -> None:
+    pieces, page = [Text("# T"), Code(4)], chapter()
+    assert "accelerator" not in assemble(pieces, page, "part/page").metadata
+    page.cells[4].source = "where = device.choose(double=True)"
+    asked = assemble(pieces, page, "part/page").metadata
+    assert (asked.accelerator, asked.colab.gpuType) == ("GPU", "T4")
 
 
 def test_colab_badge_only_with_an_address() -> None:

@@ -42,8 +42,7 @@ _CLOSED = {"hide-input", "hide-cell", "remove-input", "remove_input", "remove-ce
 _ONLY_IN_BOOK = {"skip-execution"}
 
 _METADATA = {
-    "accelerator": "GPU",
-    "colab": {"gpuType": "T4", "provenance": [], "toc_visible": True},
+    "colab": {"provenance": [], "toc_visible": True},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
@@ -180,7 +179,15 @@ def assemble(
         cells.insert(0, _install(address))
     for count, cell in enumerate(cells):
         cell.id = f"cell-{count}"  # not random: the same page gives the same file
-    return nbformat.v4.new_notebook(cells=cells, metadata=_METADATA)
+    return nbformat.v4.new_notebook(cells=cells, metadata=_metadata(cells))
+
+
+def _metadata(cells: Iterable[nbformat.NotebookNode]) -> dict:
+    """Return the notebook's metadata: only a page that has use for a GPU asks Colab for one."""
+    if not any("device.choose(" in c.source for c in cells if c.cell_type == "code"):
+        return _METADATA
+    colab = _METADATA["colab"] | {"gpuType": "T4"}
+    return _METADATA | {"accelerator": "GPU", "colab": colab}
 
 
 def _install(address: Address | None) -> nbformat.NotebookNode:

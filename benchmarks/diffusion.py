@@ -158,13 +158,13 @@ def generation(n: int) -> int:
 
 
 def task():
-    """Return fields at kappa = 0.27, and a model of them that is not trained."""
+    """Return fields at kappa = 0.27, and the shipped model's teacher, not trained."""
     from physml import device, diffusion, ensembles, pretrained
 
     settings = pretrained.SETTINGS[0.27]
     fields = ensembles.phi4_ensemble(32, 0.27, 0.022, 11264, seed=98, progress=False).fields
     residual = diffusion.ResidualForce.measure(pretrained.Phi4(0.27, 0.022), fields[:-1024])
-    network = diffusion.UNet(settings.channels, settings.blocks, inputs=2,
+    network = diffusion.UNet(settings.teacher, settings.blocks, inputs=2,
                              generator=device.generator(2))
     return fields, diffusion.InteractionModel(
         network, diffusion.VarianceExploding(settings.sigma), residual)

@@ -25,7 +25,7 @@ from .lattice import Lattice
 
 __all__ = ["Ensemble", "phi4_ensemble"]
 
-_CHAINS = 32, 256  # at least, at most: fewer could not be told to disagree
+_CHAINS = 32, 128  # at least: fewer could not be told to disagree; at most: all have to burn in
 _BURN_IN = 100  # steps in which the sampler is tuned
 _PILOT = 100  # steps from which the autocorrelation time is estimated
 

@@ -5,22 +5,24 @@ r"""Diffusion models of two-dimensional :math:`\phi^4` on :math:`32^2`, trained 
     python -m physml.pretrained 0.27
 
 from nothing: an equilibrated ensemble (`physml.ensembles`), its spectrum and residual force, and a
-training of the network (`physml.diffusion`), on one core. An interrupted training goes on where it
-was. What is in a file, and how it came to be, is its provenance: see `Pretrained`.
+training of the network (`physml.diffusion`) on one core; that at 0.27 is a small one which learned
+from a larger one, trained before it. An interrupted training goes on where it was. What is in a
+file, and how it came to be, is its provenance: see `Pretrained`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from . import checkpoints, device
 from .actions import Phi4
-from .diffusion import InteractionModel, ResidualForce, UNet, VarianceExploding, train
+from .diffusion import Distilled, InteractionModel, ResidualForce, UNet, VarianceExploding, train
 from .diffusion.training import warmup_cosine
 from .ensembles import phi4_ensemble
 from .errors import CheckpointError
@@ -49,6 +51,9 @@ class Settings:
         Of the training.
     channels, blocks
         Of the network.
+    teacher
+        Channels of a network that is trained first, in the same way, and teaches the other one
+        (`Distilled`); the fields do if this is empty.
     """
 
     kappa: float
@@ -64,6 +69,7 @@ class Settings:
     ema: float = 0.999
     channels: tuple[int, ...] = (32, 64)
     blocks: int = 1
+    teacher: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +79,7 @@ class Settings:
 
 SETTINGS = {s.kappa: s for s in (
     Settings(0.21, sigma=60.0, fields=81_920, steps=16_000, ema=0.9995, channels=(16, 32)),
-    Settings(0.27, fields=163_840, steps=24_000, ema=0.9995),
+    Settings(0.27, fields=163_840, steps=24_000, ema=0.9995, channels=(16, 32), teacher=(32, 64)),
     Settings(0.5, sigma=60.0, broken=True, steps=6000, channels=(16, 32), blocks=2),
 )}
 
@@ -89,7 +95,8 @@ class Pretrained:
     settings
         How it was made.
     provenance
-        Versions, losses and times of its training.
+        Versions, losses and times of its training; those of its teacher under ``"teacher"``, if
+        it had one, and the losses are then distances from that.
     """
 
     model: InteractionModel = field(repr=False)
@@ -115,7 +122,8 @@ def load(kappa: float, *, folder: Path | str = FOLDER) -> Pretrained:
                                            f"{kappa:g}")
     try:
         told = json.loads(meta["settings"])
-        settings = Settings(**told | {"channels": tuple(told["channels"])})
+        settings = Settings(**told | {"channels": tuple(told["channels"]),
+                                      "teacher": tuple(told.get("teacher", ()))})
         residual = ResidualForce(Phi4(settings.kappa, settings.lam), tensors.pop("spectrum"),
                                  tensors.pop("variance"), float(tensors.pop("background")))
         model = _model(settings, residual)
@@ -129,33 +137,46 @@ def load(kappa: float, *, folder: Path | str = FOLDER) -> Pretrained:
 def make(settings: Settings, *, folder: Path | str = FOLDER, progress: bool = True) -> Path:
     """Train a model from nothing, write its file and return the path.
 
-    The state of the training stands beside it until it is done.
+    The state of the training, and that of its teacher's, stand beside it until it is done.
     """
     path = Path(folder) / settings.name
-    state = path.with_suffix(".training.safetensors")
     ensemble = phi4_ensemble(settings.length, settings.kappa, settings.lam, settings.fields,
                              seed=settings.seed, progress=progress)
     fields = ensemble.fields
     background = float(fields.mean((1, 2)).abs().mean()) if settings.broken else 0.0
     residual = ResidualForce.measure(Phi4(settings.kappa, settings.lam), fields,
                                      background=background)
+    provenance = {"made by": f"python -m physml.pretrained {settings.kappa:g}",
+                  "torch": torch.__version__}
+    states = [path.with_suffix(".training.safetensors")]
     model = _model(settings, residual)
+    if settings.teacher:
+        states.append(path.with_suffix(".teacher.training.safetensors"))
+        teacher = _model(replace(settings, channels=settings.teacher), residual)
+        provenance["teacher"] = _trained(teacher, fields, settings, states[1], progress)
+        model = Distilled(model.network, teacher.eval())
+    provenance |= _trained(model, fields, settings, states[0], progress)
+    tensors = dict(model.network.state_dict()) | {
+        "spectrum": residual.spectrum, "variance": residual.variance,
+        "background": torch.tensor(background, dtype=torch.float64)}
+    checkpoints.write(path, tensors, {"settings": json.dumps(asdict(settings)),
+                                      "provenance": json.dumps(provenance)})
+    for state in states:
+        state.unlink()
+    return path
+
+
+def _trained(model: InteractionModel, fields: Tensor, settings: Settings, state: Path,
+             progress: bool) -> dict:
+    """Train a model in place, or go on from the file `state`; return what is to be told of it."""
     held = len(fields) // 40
     history = train(model, fields[held:], validation=fields[:held], steps=settings.steps,
                     lr=warmup_cosine(settings.lr, settings.steps), ema=settings.ema,
                     batch_size=settings.batch_size, clip=20.0, record_every=_EVERY,
                     generator=device.generator(settings.seed), progress=progress,
                     checkpoint=state, checkpoint_every=_EVERY)
-    tensors = dict(model.network.state_dict()) | {
-        "spectrum": residual.spectrum, "variance": residual.variance,
-        "background": torch.tensor(background, dtype=torch.float64)}
-    provenance = {"made by": f"python -m physml.pretrained {settings.kappa:g}",
-                  "torch": torch.__version__, "seconds": round(history.seconds[-1]),
-                  "steps": history.steps, "loss": history.loss, "validation": history.validation}
-    checkpoints.write(path, tensors, {"settings": json.dumps(asdict(settings)),
-                                      "provenance": json.dumps(provenance)})
-    state.unlink()
-    return path
+    return {"parameters": model.parameter_count, "seconds": round(history.seconds[-1]),
+            "steps": history.steps, "loss": history.loss, "validation": history.validation}
 
 
 def _model(settings: Settings, residual: ResidualForce) -> InteractionModel:

@@ -10,6 +10,8 @@ from physml.actions import FreeField, Phi4
 from physml.device import generator
 from physml.diffusion import (
     DPM,
+    Distilled,
+    Interaction,
     InteractionModel,
     ResidualForce,
     UNet,
@@ -25,7 +27,7 @@ from physml.diffusion import (
 )
 from physml.diffusion.training import warmup_cosine
 from physml.ensembles import phi4_ensemble
-from physml.errors import ShapeError
+from physml.errors import CheckpointError, ShapeError
 from physml.lattice import Lattice
 
 VE = VarianceExploding(60.0)
@@ -49,6 +51,12 @@ class Cubic(Linear):
 
     def forward(self, x, level):
         return self.slope * torch.tanh(x[:, 1]) ** 3
+
+
+def free_fields(n):
+    """Draw fields with the kernel `KERNEL`."""
+    white = torch.empty(n, 8, 8, dtype=torch.float64).normal_(generator=generator(4))
+    return torch.fft.ifftn(torch.fft.fftn(white, dim=(1, 2)) * KERNEL**-0.5, dim=(1, 2)).real
 
 
 def linear(slope, process=VE):
@@ -140,6 +148,45 @@ def test_training_makes_the_model_better_than_the_free_field():
     assert acceptance() > before + 0.1
     phi = flow(model, 4, generator=generator(9)).fields
     assert torch.equal(model(-phi, 0.3), -model(phi, 0.3))  # odd, to the last bit
+
+
+def test_the_loss_of_a_pupil_is_its_distance_from_the_teacher_in_nats():
+    """Of two linear networks on a free field: mode by mode, by quadrature."""
+    teacher = linear(0.5)
+    pupil = Distilled(Linear(0.2), teacher)
+    residual, fields = teacher.residual, free_fields(40_000)
+    t = pupil.levels(40_000, generator(1)).double()
+    noise = torch.empty_like(fields).normal_(generator=generator(2))
+    found = torch.cat([pupil.loss(*part) for part in zip(
+        fields.split(4000), t.split(4000), noise.split(4000), strict=True)]).detach()
+    ratio = torch.logspace(math.log10(0.02), math.log10(VE.ratio(1.0)), 4001, dtype=torch.float64)
+    split = Interaction(residual, VE, VE.time_of(ratio))
+    cost = split.share * split.spread * split.scale**2
+    power = split.share * residual.spectrum  # of D, and its mean is the width of the second input
+    each = 0.3**2 * (cost * power).flatten(1).sum(1) / power.flatten(1).mean(1)
+    exact = float(torch.trapezoid(each, ratio.log()))
+    assert abs(float(found.mean()) - exact) < 4 * float(found.std()) / 200
+    assert float(found.std()) / 200 < 0.01 * exact
+    twin = Distilled(Linear(0.5), teacher)
+    assert float(twin.loss(fields[:9], t[:9], noise[:9]).detach().abs().max()) == 0
+    # the teacher is none of its own, and stays as it was
+    assert [p.item() for p in pupil.parameters()] == [0.2]
+    train(pupil, fields, steps=150, lr=0.01, ema=0.9, generator=generator(3), progress=False)
+    assert pupil.network.slope.item() == pytest.approx(0.5, abs=0.01)
+    assert teacher.network.slope.item() == 0.5 and teacher.network.slope.grad is None
+
+
+def test_a_training_does_not_go_on_with_another_teacher(tmp_path):
+    fields = free_fields(64)
+
+    def go(slope, steps):
+        return train(Distilled(Linear(0.2), linear(slope)), fields, steps=steps, lr=0.01,
+                     generator=generator(3), progress=False, checkpoint=tmp_path / "a.safetensors")
+
+    go(0.5, 2)
+    assert go(0.5, 4).steps[-1] == 4
+    with pytest.raises(CheckpointError, match="teacher"):
+        go(0.6, 6)
 
 
 def test_a_background_is_a_symmetric_law_of_two_peaks():

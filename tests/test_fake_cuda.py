@@ -214,6 +214,14 @@ def interaction_model(device: torch.device) -> object:
             model.mean_residual(phi, 0.3)]
 
 
+def distilled(device: torch.device) -> object:
+    residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), torch.randn(50, 4, 4))
+    teacher = diffusion.InteractionModel(Mixed(device), VP, residual)
+    model = diffusion.Distilled(Mixed(device), teacher)
+    phi = torch.randn(5, 4, 4, device=device)
+    return model.loss(phi, model.levels(5, rng(device)).to(device), torch.randn_like(phi))
+
+
 def interaction_flow(device: torch.device) -> object:
     residual = diffusion.ResidualForce.measure(Phi4(0.2, 0.02), torch.randn(50, 4, 4))
     model = diffusion.InteractionModel(Mixed(device), VP, residual)
@@ -290,6 +298,7 @@ CASES: dict[str, Callable[[torch.device], object]] = {
     ),
     "diffusion.Interaction": interaction,
     "diffusion.InteractionModel": interaction_model,
+    "diffusion.Distilled": distilled,
     "diffusion.VarianceExploding": lambda d: process(VE, d),
     "diffusion.VariancePreserving": lambda d: process(VP, d),
     **{f"diffusion.integrate, {name}": lambda d, made=made: denoised(made, d)

@@ -9,7 +9,14 @@ import torch
 
 from physml import pretrained
 from physml.device import generator
-from physml.diffusion import ResidualForce, expected_acceptance, flow, flow_from, log_weights
+from physml.diffusion import (
+    Distilled,
+    ResidualForce,
+    expected_acceptance,
+    flow,
+    flow_from,
+    log_weights,
+)
 from physml.errors import CheckpointError
 
 TINY = pretrained.Settings(0.21, length=8, sigma=40.0, fields=640, steps=4, batch_size=8,
@@ -90,6 +97,33 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     monkeypatch.setitem(pretrained.SETTINGS, 0.21, TINY)
     one, two = (pretrained.load(0.21, folder=p.parent).model for p in (whole, path))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_a_teacher_comes_first(tmp_path, monkeypatch):
+    """What it learned is kept while its pupil learns, and gone when that is done."""
+    settings = dataclasses.replace(TINY, teacher=(6, 8))
+    monkeypatch.setitem(pretrained.SETTINGS, 0.21, settings)
+    seen = []
+
+    def train(model, *args, real=pretrained.train, **options):
+        if type(model) is Distilled and not seen:
+            seen.append(sorted(p.name for p in options["checkpoint"].parent.iterdir()))
+            raise KeyboardInterrupt
+        return real(model, *args, **options)
+
+    monkeypatch.setattr(pretrained, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        pretrained.make(settings, folder=tmp_path, progress=False)
+    assert seen == [[TINY.name.replace(".safetensors", ".teacher.training.safetensors")]]
+    path = pretrained.make(settings, folder=tmp_path, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    found = pretrained.load(0.21, folder=tmp_path)
+    assert found.settings == settings
+    teacher = found.provenance["teacher"]
+    assert teacher["steps"] == found.provenance["steps"] == [4]
+    assert teacher["parameters"] > found.provenance["parameters"] == found.model.parameter_count
+    # a pupil's loss is a distance, far below that of the teacher, which has the target's noise
+    assert 0 <= found.provenance["validation"][0] < 0.5 * teacher["validation"][0]
 
 
 def _second(write, stop):

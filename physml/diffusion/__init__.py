@@ -22,7 +22,7 @@ from .correction import (
     log_weights,
     reweight,
 )
-from .interaction import Interaction, InteractionModel, ResidualForce
+from .interaction import Distilled, Interaction, InteractionModel, ResidualForce
 from .likelihood import LogDensity, log_density, propose
 from .networks import OddMLP, ScoreModel, UNet
 from .picture import flow, flow_from
@@ -64,6 +64,7 @@ __all__ = [
     "RK4",
     "SAMPLERS",
     "WEIGHTINGS",
+    "Distilled",
     "EulerMaruyama",
     "GaussianScore",
     "Generated",

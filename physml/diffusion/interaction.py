@@ -65,7 +65,7 @@ from ..errors import ShapeError, check_finite
 from .scores import GaussianScore
 from .sde import Process, Time, check_field, over_sites
 
-__all__ = ["Interaction", "InteractionModel", "ResidualForce"]
+__all__ = ["Distilled", "Interaction", "InteractionModel", "ResidualForce"]
 
 
 _LEAST = 0.02  # noise ratio below which the network is that of this one
@@ -306,33 +306,88 @@ class InteractionModel(nn.Module):
         phi = self.process.perturb(start, t, noise)
         split = Interaction(self.residual, self.process, t)
         _, _, scaled = self._network(split.bare(phi), t)
-        # y/u with the loss' own weight, mode by mode
         rho = self.residual.variance
-        weight = half((split.share * split.spread).sqrt(), phi)
-        width = half(split.scale, phi)
         force = modes_of(self.residual.force(start))
         miss = modes_of(start) - modes_of(split.bare(phi)) * half(split.share, phi)
         target = (force - miss * half(rho, phi)) * half(1 / (1 + rho * split.spread), phi)
-        error = field_of(weight * (scaled * width - target), phi).square().flatten(1).sum(1)
+        return self._nats(scaled * half(split.scale, phi) - target, phi, split)
+
+    def _nats(self, miss: Tensor, phi: Tensor, split: Interaction) -> Tensor:
+        """Return what modes of `N` that are off by `miss` cost, ``(chains,)``."""
+        weight = half((split.share * split.spread).sqrt(), phi)
+        error = field_of(weight * miss, phi).square().flatten(1).sum(1)
         return error * self.level_weight(split).to(error.dtype).to(error.device)
+
+    def white_residual(self, y: Tensor, t: Time) -> Tensor:
+        r"""Return the modes of `N` at the field `y` whose modes are :math:`x_k/\sqrt{P_k+r^2}`.
+
+        As `torch.fft.rfftn` orders them, ``(chains, ...)``; `y` is ``(chains, *shape)``.
+        """
+        check_field(y, self.shape)
+        split = Interaction(self.residual, self.process, t)
+        return self._output(y, modes_of(y), split) * half(split.scale, y)
 
     def _network(self, x: Tensor, t: Time) -> tuple[Tensor, Interaction, Tensor]:
         """Return the modes of `x`, the split, and the modes of `F`."""
         check_field(x, self.shape)
         split = Interaction(self.residual, self.process, t)
         modes = modes_of(x)
-        white = field_of(modes * half(split.inverse.sqrt(), x), x)
-        power = (split.share * self.residual.spectrum).flatten(-self.residual.spectrum.ndim)
-        width = power.mean(-1).sqrt().reshape(-1, *[1] * (x.ndim - 1))
-        smooth = field_of(modes * half(split.share / width, x), x)
+        white = modes * half(split.inverse.sqrt(), x)
+        return modes, split, self._output(field_of(white, x), white, split)
+
+    def _output(self, y: Tensor, modes: Tensor, split: Interaction) -> Tensor:
+        """Return the modes of `F`, given the field of `white_residual` and its modes."""
+        spectrum = self.residual.spectrum
+        power = (split.share * spectrum).flatten(-spectrum.ndim)
+        width = power.mean(-1).sqrt().reshape(-1, *[1] * (y.ndim - 1))
+        smooth = field_of(modes * half(split.share / split.inverse.sqrt() / width, y), y)
         kind = next(self.network.parameters()).dtype
-        level = torch.as_tensor(self.process.ratio(t)).cpu().double().clamp(min=_LEAST).log() / 4
-        level = level.to(kind).to(x.device).expand(len(x))
-        inputs = [white, smooth]
+        ratio = torch.as_tensor(self.process.ratio(split.t)).cpu().double()
+        level = (ratio.clamp(min=_LEAST).log() / 4).to(kind).to(y.device).expand(len(y))
+        inputs = [y, smooth]
         if self.residual.background:
-            inputs.append(torch.full_like(x, math.copysign(1.0, self.residual.background)))
-        output = self.network(torch.stack(inputs, 1).to(kind), level)
-        return modes, split, modes_of(output.to(x.dtype))
+            inputs.append(torch.full_like(y, math.copysign(1.0, self.residual.background)))
+        return modes_of(self.network(torch.stack(inputs, 1).to(kind), level).to(y.dtype))
+
+
+class Distilled(InteractionModel):
+    r"""An `InteractionModel` whose network learns the `N` of another model, and not a noisy target.
+
+    What the teacher says at a noised field is the same each time, where the targets of fields
+    scatter; so a small network gets near to a large one in little time (distillation: G. Hinton et
+    al., arXiv:1503.02531).
+
+    Parameters
+    ----------
+    network
+        The network of this model, as for `InteractionModel`.
+    teacher
+        The other model, on the same device; it stays as it is.
+    """
+
+    def __init__(self, network: nn.Module, teacher: InteractionModel) -> None:
+        super().__init__(network, teacher.process, teacher.residual)
+        self._teacher = (teacher,)  # in a tuple, so that its parameters are not those of this one
+
+    @property
+    def teacher(self) -> InteractionModel:
+        """The model to learn from."""
+        return self._teacher[0]
+
+    def loss(self, start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        r"""Return the distance from the teacher, in nats, ``(chains,)``, at noised fields `start`.
+
+        With `t` drawn by `levels`, its mean is :math:`\int d\ln r\sum_kcv\,|N_k-N'_k|^2`, the
+        divergence of the path measures of both models on the way of the data; 0 is the least.
+        """
+        start = centred(start, self.residual.background)
+        phi = self.process.perturb(start, t, noise)
+        split = Interaction(self.residual, self.process, t)
+        x = split.bare(phi)
+        with torch.no_grad():
+            _, _, wanted = self.teacher._network(x, t)
+        _, _, scaled = self._network(x, t)
+        return self._nats((scaled - wanted) * half(split.scale, phi), phi, split)
 
 
 def centred(phi: Tensor, background: float) -> Tensor:

@@ -228,22 +228,23 @@ class _Flow:
         r = min(r, process.ratio(1.0))
         speed = r * self.knee * math.cosh(theta)
         wide = self.spectrum + r * r
-        x = field_of(modes_of(y) * half(wide.sqrt(), y), y)
         wanted = wanted and bool(self.masks)
         with torch.set_grad_enabled(wanted):
-            x = x.detach().requires_grad_(wanted)
-            found = self.model.mean_residual_at(x, process.time_of(r))
-        share = half(self.spectrum / wide, y)
+            y = y.detach().requires_grad_(wanted)
+            modes = self.model.white_residual(y, process.time_of(r))
+            found = field_of(modes, y) if wanted else modes
+        share, width = half(self.spectrum / wide, y), half(wide**-0.5, y)
         for n in range(self.repeats if wanted else 0):
             signs = block_noise(self.streams, tuple(y.shape[1:]), y.dtype, y.device)[: len(y)]
             signs = torch.where(signs < 0, -1.0, 1.0).to(y)
             for mask in self.masks:
-                probe = signs * mask.to(y)
-                pushed = field_of(modes_of(probe) * share, y)
-                pulled, = torch.autograd.grad(found, x, pushed, retain_graph=True)
-                trace[n] += speed * lattice_sum(pulled * probe)
+                # of c dN/dx, which is local where dy/dr's own Jacobian is not, and so less noisy
+                probe = modes_of(signs * mask.to(y))
+                pulled, = torch.autograd.grad(found, y, field_of(probe * share, y),
+                                              retain_graph=True)
+                trace[n] += speed * lattice_sum(pulled * field_of(probe * width, y))
         gain = half(speed * self.spectrum / wide**1.5, y)
-        return field_of(modes_of(found.detach()) * gain, y), trace
+        return field_of(modes.detach() * gain, y), trace
 
 
 def _combs(shape: tuple[int, ...], spacing: int):

@@ -217,12 +217,15 @@ def train(
         raise ValueError(f"autocast={autocast!r} is not supported: choose torch.bfloat16, or None")
     if not callable(lr):
         check_positive("lr", lr)
+    teacher = getattr(model, "teacher", None)
     options = {"batch_size": batch_size, "weighting": weighting, "end": end, "augment": augment,
                "ema": ema, "clip": clip,
                "autocast": None if autocast is None else str(autocast),
                "record_every": record_every,
                "process": repr(model.process), "data": _digest(data),
                "validation": None if validation is None else _digest(validation),
+               "teacher": None if teacher is None else _digest(
+                   nn.utils.parameters_to_vector(teacher.parameters())),
                "parameters": [list(p.shape) for p in model.parameters()]}
     run = _Run(model, data, validation, options, lr if callable(lr) else lambda step: lr,
                generator)

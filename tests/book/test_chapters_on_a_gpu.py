@@ -61,7 +61,7 @@ CUTS = {
     },
     "diffusion/diffusion_phi4": {
         r"10240": "768",
-        r"5120": "256",
+        r"0.5, 2048": "0.5, 256",
         r"1024, generator": "64, generator",
         r"burn_in=100, keep": "burn_in=4, keep",
         r"steps=300": "steps=4",

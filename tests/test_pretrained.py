@@ -160,11 +160,12 @@ def test_bad_files_and_names(tmp_path, monkeypatch):
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):
-    threads = torch.get_num_threads()
-    monkeypatch.setitem(pretrained.SETTINGS, 0.21, TINY)
-    pretrained.main(["0.21", "--folder", str(tmp_path)])
-    torch.set_num_threads(threads)
-    assert str(tmp_path / TINY.name) in capsys.readouterr().out
+    monkeypatch.setattr(pretrained, "SETTINGS", {
+        0.21: TINY, 0.2: dataclasses.replace(TINY, kappa=0.2, teacher=(6, 8))})
+    pretrained.main(["--folder", str(tmp_path)])
+    told = [tmp_path / settings.name for settings in pretrained.SETTINGS.values()]
+    assert capsys.readouterr().out.split() == [str(path) for path in reversed(told)]
+    assert sorted(tmp_path.iterdir()) == sorted(told)
     with pytest.raises(SystemExit):
         pretrained.main(["0.3"])
     assert "no settings" in capsys.readouterr().err

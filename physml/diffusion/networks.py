@@ -218,7 +218,7 @@ class UNet(nn.Module):
             self.last = _periodic(channels[0], 4)
             self.down = nn.ModuleList(_blocks(c, blocks, features) for c in channels)
             self.up = nn.ModuleList(_blocks(c, blocks, features) for c in channels[:-1])
-            self.coarser = nn.ModuleList(nn.Conv2d(4 * a, b, 1, bias=False) for a, b in pairs)
+            self.coarser = nn.ModuleList(nn.Conv2d(a, b, 2, 2, bias=False) for a, b in pairs)
             self.finer = nn.ModuleList(nn.Conv2d(b, 4 * a, 1, bias=False) for a, b in pairs)
         nn.init.zeros_(self.last.weight)
 
@@ -247,7 +247,7 @@ class UNet(nn.Module):
         for n, blocks in enumerate(self.down):
             if n:
                 kept.append(h)
-                h = self.coarser[n - 1](nn.functional.pixel_unshuffle(h, 2))
+                h = self.coarser[n - 1](h)
             for block in blocks:
                 h = block(h, features)
         for n in reversed(range(len(self.up))):

@@ -7,6 +7,8 @@
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
 * `reference` and `codelinks`: the library's reference, and links to it from code;
+* `terms`: glossary entries where their terms stand; `citations`: how the bibliography is sorted;
+* `indexed`: what stands in the index;
 * here: MathJax from the site itself, and the wiring.
 """
 
@@ -20,14 +22,17 @@ from sphinx.config import Config
 
 from . import (
     address,
+    citations,
     codelinks,
     execution,
     gathered,
+    indexed,
     minutes,
     notebooks,
     progress,
     reference,
     runs,
+    terms,
 )
 
 __all__ = ["setup"]
@@ -51,6 +56,9 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
     reference.connect(app)
     codelinks.connect(app)
+    terms.connect(app)
+    citations.connect(app)
+    indexed.connect(app)
     app.connect("html-page-context", _mend_roles)
     runs.connect(app)
     gathered.connect(app)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -107,11 +108,25 @@ def _theorems(app: Sphinx, docname: str) -> Iterator[Row]:
             if not number:  # a proof, or one that the author left without a number
                 continue
             label = f"{node['realtype'].title()} {'.'.join(map(str, number))}"
-            title = next(iter(node.findall(nodes.title)), nodes.title())
-            # the name of a theorem stands in brackets there
-            words = title.astext().strip().removeprefix("(").removesuffix(")")
             link = _link(app, docname, name, anchor, [nodes.Text(label)])
-            yield [[link], [nodes.Text(words)], [_title(app, docname, name)]]
+            yield [[link], _name(node), [_title(app, docname, name)]]
+
+
+def _name(node: nodes.Element) -> list[nodes.Node]:
+    """Return what a theorem is called, or else the first sentence of what it says."""
+    title = next(iter(node.findall(nodes.title)), nodes.title())
+    # the name of a theorem stands in brackets there
+    if words := title.astext().strip().removeprefix("(").removesuffix(")"):
+        return [nodes.Text(words)]
+    said: list[nodes.Node] = []
+    for child in getattr(node.next_node(nodes.paragraph), "children", ()):
+        if not isinstance(child, nodes.Text):
+            said += [child.deepcopy()] if isinstance(child, nodes.math | nodes.emphasis) else []
+        elif end := re.search(r"[.?!](?=\s|$)", child):
+            return [*said, nodes.Text(child[: end.end()])]
+        else:
+            said.append(nodes.Text(child))
+    return [*said, nodes.Text(" …")] if said else []  # a display follows
 
 
 def _attributes(node: nodes.Node) -> dict:

@@ -48,7 +48,10 @@
     place(link, x);
     const set = window.MathJax?.typesetPromise;
     if (set && box.querySelector(".math")) {
-      set([box]).then(() => shown === link && place(link, x));
+      set([box]).then(() => {
+        box.querySelectorAll("[tabindex]").forEach(e => e.removeAttribute("tabindex"));
+        if (shown === link) place(link, x);
+      });
     }
   }
 

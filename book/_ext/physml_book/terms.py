@@ -65,7 +65,7 @@ def _rendered(app: Sphinx) -> Iterator[tuple[str, str]]:
                 continue
             words = _words(app, definition)
             for name, term in zip(names, terms, strict=False):
-                yield name, f"<p><strong>{escape(term.astext())}</strong></p>{words}"
+                yield name, f"<p><strong>{escape(term.astext())}</strong></p>\n{words}"
 
 
 def _words(app: Sphinx, definition: nodes.definition) -> str:

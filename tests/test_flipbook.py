@@ -95,7 +95,8 @@ def test_controls_are_named_and_say_their_value():
     assert label["text"] == "shade"
     assert elements.found.index(slider) > elements.found.index(label)
     assert elements["output"][0]["text"] == "2"
-    assert [b["aria-label"] for b in elements["button"]] == ["play shade", "previous shade", "next shade"]
+    labels = ["play shade", "previous shade", "next shade"]
+    assert [b["aria-label"] for b in elements["button"]] == labels
     assert elements["button"][0]["aria-pressed"] == "false"
     assert all(b["type"] == "button" for b in elements["button"])
     assert elements["figcaption"][0]["text"] == "Three greys."

@@ -10,6 +10,8 @@
 * `reference` and `codelinks`: the library's reference, and links to it from code;
 * `finding`: what a search finds and shows; `plain`: formulas where none is set;
 * `head`: what a page says of itself to browsers and to those who link to it; `icons`;
+* `terms`: glossary entries where their terms stand; `citations`: how the bibliography is sorted;
+* `indexed`: what stands in the index;
 * here: MathJax from the site itself, templates, and the wiring.
 """
 
@@ -23,18 +25,21 @@ from sphinx.config import Config
 
 from . import (
     address,
+    citations,
     codelinks,
     execution,
     finding,
     gathered,
     head,
     icons,
+    indexed,
     minutes,
     notebooks,
     opening,
     progress,
     reference,
     runs,
+    terms,
 )
 
 __all__ = ["setup"]
@@ -57,6 +62,9 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("build-finished", execution.fail_if_a_chapter_failed)
     reference.connect(app)
     codelinks.connect(app)
+    terms.connect(app)
+    citations.connect(app)
+    indexed.connect(app)
     app.connect("html-page-context", _mend_body)
     runs.connect(app)
     gathered.connect(app)

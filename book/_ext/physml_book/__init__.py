@@ -3,6 +3,7 @@
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `stubs`: what a reader starts an exercise from, and the call that checks it;
 * `minutes`: how long each section takes in a lecture;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
@@ -28,6 +29,7 @@ from . import (
     progress,
     reference,
     runs,
+    stubs,
 )
 
 __all__ = ["setup"]
@@ -55,6 +57,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     runs.connect(app)
     gathered.connect(app)
     minutes.connect(app)
+    stubs.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

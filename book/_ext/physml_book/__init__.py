@@ -5,6 +5,7 @@
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
 * `stubs`: what a reader starts an exercise from, and the call that checks it;
 * `minutes`: how long each section takes in a lecture;
+* `opening`: what a chapter opens with, and what its folded cells say;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `address`: the repository's address, where it is known;
 * `reference` and `codelinks`: the library's reference, and links to it from code;
@@ -26,6 +27,7 @@ from . import (
     gathered,
     minutes,
     notebooks,
+    opening,
     progress,
     reference,
     runs,
@@ -57,6 +59,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     runs.connect(app)
     gathered.connect(app)
     minutes.connect(app)
+    opening.connect(app)
     stubs.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -101,6 +101,15 @@ def built(pytestconfig: pytest.Config, note: Callable[[str], None]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def decks(built: Path) -> Path:
+    """The decks of the book; their folder."""
+    import slides
+
+    assert slides.main([]) == 0
+    return built / "slides"
+
+
+@pytest.fixture(scope="session")
 def colab() -> Colab:
     """The environment with Colab's packages and physml from its wheel."""
     return _Background.wait()

@@ -4,6 +4,8 @@
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
 * `stubs`: what a reader starts an exercise from, and the call that checks it;
+* `downloads`: what can be taken away; `trust`: authors, citation, errors;
+* `places`: the section that something stands in;
 * `minutes`: how long each section takes in a lecture;
 * `opening`: what a chapter opens with, and what its folded cells say;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
@@ -23,15 +25,18 @@ from sphinx.config import Config
 from . import (
     address,
     codelinks,
+    downloads,
     execution,
     gathered,
     minutes,
     notebooks,
     opening,
+    places,
     progress,
     reference,
     runs,
     stubs,
+    trust,
 )
 
 __all__ = ["setup"]
@@ -61,6 +66,9 @@ def setup(app: Sphinx) -> dict[str, object]:
     minutes.connect(app)
     opening.connect(app)
     stubs.connect(app)
+    places.connect(app)
+    trust.connect(app)
+    downloads.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

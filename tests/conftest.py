@@ -132,6 +132,15 @@ def visit(chromium, html: Path, server: str) -> Iterator[Callable[..., Visit]]:
 
 
 @pytest.fixture(scope="session")
+def decks(built: Path) -> Path:
+    """The decks of the book; their folder."""
+    import slides
+
+    assert slides.main([]) == 0
+    return built / "slides"
+
+
+@pytest.fixture(scope="session")
 def colab() -> Colab:
     """The environment with Colab's packages and physml from its wheel."""
     return _Background.wait()

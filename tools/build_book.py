@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from wheels import build_wheel
+
 __all__ = ["build", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +46,11 @@ def build(root: Path = ROOT, builder: str = "html") -> int:
     """
     for part in _STALE:
         shutil.rmtree(root / "_build" / part, ignore_errors=True)
+    if builder == "html" and (root / "pyproject.toml").exists():
+        try:
+            build_wheel(root / "_build" / "files", root)  # the extension puts it into the site
+        except RuntimeError as error:
+            print(f"The site will have no wheel of the library: {error}", flush=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", str(root / "book"), "--builder", builder]
     # LaTeX's own remarks on boxes and fonts are not errors of the book

@@ -3,6 +3,9 @@
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `stubs`: what a reader starts an exercise from, and the call that checks it;
+* `downloads`: what can be taken away; `trust`: authors, citation, errors;
+* `places`: the section that something stands in;
 * `minutes`: how long each section takes in a lecture;
 * `opening`: what a chapter opens with, and what its folded cells say;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
@@ -27,6 +30,7 @@ from . import (
     address,
     citations,
     codelinks,
+    downloads,
     execution,
     finding,
     gathered,
@@ -36,10 +40,13 @@ from . import (
     minutes,
     notebooks,
     opening,
+    places,
     progress,
     reference,
     runs,
     terms,
+    stubs,
+    trust,
 )
 
 __all__ = ["setup"]
@@ -70,6 +77,10 @@ def setup(app: Sphinx) -> dict[str, object]:
     gathered.connect(app)
     minutes.connect(app)
     opening.connect(app)
+    stubs.connect(app)
+    places.connect(app)
+    trust.connect(app)
+    downloads.connect(app)
     progress.connect(app)
     finding.connect(app)
     head.connect(app)

@@ -5,6 +5,7 @@
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
 * `minutes`: how long each section takes in a lecture;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
+* `printed`: what the PDF shows where the site moves, folds and links;
 * `address`: the repository's address, where it is known;
 * `reference` and `codelinks`: the library's reference, and links to it from code;
 * here: MathJax from the site itself, and the wiring.
@@ -25,6 +26,7 @@ from . import (
     gathered,
     minutes,
     notebooks,
+    printed,
     progress,
     reference,
     runs,
@@ -55,6 +57,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     runs.connect(app)
     gathered.connect(app)
     minutes.connect(app)
+    printed.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -11,7 +11,8 @@ The modules, from the ground up; imports only point down this list:
   models that are trained already;
 * `phi4_learning` -- phi^4 actions and networks that learn, reweighting;
 * `rbm`, `spectra` -- the scalar-field restricted Boltzmann machine, two-point functions of data;
-* `datasets`, `plotting`, `flipbook`, `exercises` -- data, figures, checks of answers.
+* `datasets`, `plotting`, `flipbook`, `diagrams`, `tables`, `exercises` -- data, figures, tables,
+  checks of answers.
 
 Modules are loaded when they are first used, so that importing `physml` costs little more than
 importing torch.
@@ -28,6 +29,7 @@ _MODULES = (
     "checkpoints",
     "datasets",
     "device",
+    "diagrams",
     "diffusion",
     "ensembles",
     "errors",
@@ -44,6 +46,7 @@ _MODULES = (
     "sampling",
     "spectra",
     "statistics",
+    "tables",
 )
 
 __all__ = [*_MODULES, "__version__"]

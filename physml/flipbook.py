@@ -1,7 +1,7 @@
 """Figures with a slider that need no kernel: all frames are drawn first, the page turns them.
 
 A `Flipbook` shows itself in a notebook or a built page as plain HTML: pictures, a native slider and
-two buttons, with a line of script each and nothing loaded from anywhere. Where HTML is not shown,
+three buttons, with a line of script each and nothing loaded from anywhere. Where HTML is not shown,
 its first picture and a sentence stand in. `live` is for where a kernel runs: it computes each frame
 when the slider asks for it.
 """
@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from physml.errors import check_positive, check_positive_int
+from physml.plotting import DENSITY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,15 +33,18 @@ _STYLE = """
 .physml-flipbook .flipbook-frames img{display:block;max-width:100%;height:auto;margin:0 auto;
 background:#fff;border-radius:4px}
 .physml-flipbook .flipbook-frames img[hidden]{display:none}
-.physml-flipbook .flipbook-controls{display:flex;align-items:center;gap:.25rem 1rem;margin:.5rem 0}
-.physml-flipbook label{flex:1 1 auto;display:flex;flex-wrap:wrap;align-items:center;
+.physml-flipbook .flipbook-controls{display:flex;flex-wrap:wrap;align-items:center;
+gap:.25rem 1rem;margin:.5rem 0}
+.physml-flipbook label{flex:1 1 15rem;display:flex;flex-wrap:wrap;align-items:center;
 gap:0 .75rem;margin:0;color:inherit}
 .physml-flipbook input{flex:1 1 9rem;min-width:0;height:2.75rem;margin:0}
-.physml-flipbook .flipbook-steps{flex:none;display:flex;align-items:center;gap:.5rem}
+.physml-flipbook .flipbook-steps{flex:none;max-width:100%;display:flex;align-items:center;gap:.5rem}
 .physml-flipbook output{font-weight:bold;font-variant-numeric:tabular-nums;text-align:center;
 color:inherit;padding:0}
 .physml-flipbook button{width:2.75rem;height:2.75rem;font:inherit;color:inherit;background:none;
-border:1px solid;border-radius:4px;cursor:pointer}
+border:1px solid;border-radius:4px;cursor:pointer;padding:0;flex:none}
+.physml-flipbook button[aria-pressed]::before{content:"\\25B6\\FE0E"}
+.physml-flipbook button[aria-pressed=true]::before{content:"\\275A\\275A"}
 .physml-flipbook figcaption{margin:.25rem 0 0;padding:0;color:inherit;text-align:left}
 @media print{.physml-flipbook input,.physml-flipbook button{display:none}}
 """
@@ -55,6 +61,16 @@ _TURN = (
 _STEP = (
     "const s=this.closest('figure').querySelector('input');"
     "s.step{way}();s.dispatchEvent(new Event('input'))"
+)
+# Plays once from where the slider stands (from the start if that is the end), until pressed again.
+_PLAY = (
+    "const b=this,f=b.closest('figure'),s=f.querySelector('input'),"
+    "go=()=>s.dispatchEvent(new Event('input')),"
+    "stop=()=>{{clearInterval(f.timer);f.timer=0;b.setAttribute('aria-pressed','false')}};"
+    "if(f.timer)return stop();"
+    "if(s.value===s.max){{s.value=s.min;go()}}"
+    "b.setAttribute('aria-pressed','true');"
+    "f.timer=setInterval(()=>{{s.stepUp();go();if(s.value===s.max)stop()}},{period})"
 )
 
 
@@ -76,6 +92,10 @@ class Flipbook:
         Text under the figure.
     start
         Number of the frame that is shown first, counted from 0.
+    density
+        Pixels of a frame for each one on the page: 2 is sharp on a screen with fine pixels.
+    period
+        Seconds for which each frame stands when it plays.
 
     Raises
     ------
@@ -89,6 +109,8 @@ class Flipbook:
     name: str
     caption: str = ""
     start: int = 0
+    density: int = 1
+    period: float = 0.8
 
     def __post_init__(self) -> None:
         for field in ("frames", "labels", "alts"):
@@ -110,6 +132,8 @@ class Flipbook:
             raise ValueError("name must say what the slider changes")
         if isinstance(self.start, bool) or self.start not in range(n):
             raise ValueError(f"start must be the number of a frame, 0 to {n - 1}, not {self.start}")
+        check_positive_int("density", self.density)
+        check_positive("period", self.period)
         sizes = [_size(frame, label) for frame, label in zip(self.frames, self.labels, strict=True)]
         for size, label in zip(sizes, self.labels, strict=True):
             if size != sizes[0]:
@@ -130,6 +154,8 @@ class Flipbook:
         caption: str = "",
         start: int = 0,
         dpi: float | None = None,
+        period: float = 0.8,
+        moving_axes: bool = False,
     ) -> Flipbook:
         """Draw a frame for each value, in the style of `physml.plotting.style`.
 
@@ -147,15 +173,20 @@ class Flipbook:
             name and value are added.
         label
             Writes a value; by default in a few digits.
-        caption, start
+        caption, start, period
             As in `Flipbook`.
         dpi
-            Pixels to the inch; by default those of the figure.
+            Pixels to the inch on the page; by default those of the figure. Frames are drawn with
+            `physml.plotting.DENSITY` times as many.
+        moving_axes
+            Let the ranges of axes and colour bars differ between frames. By default that is an
+            error: what the eye compares from frame to frame must stand on one scale.
 
         Raises
         ------
         ValueError, TypeError
-            If there are no values, a frame has another size, or `draw` returns no figure.
+            If there are no values, a frame has another size or other axes, or `draw` returns no
+            figure.
         """
         label = label or (lambda value: f"{value:g}" if isinstance(value, float) else str(value))
         values = list(values)
@@ -165,9 +196,16 @@ class Flipbook:
         else:
             alts = [f"{alt} {name}: {text}" if alt.strip() else "" for text in labels]
         # the texts are checked before the work: one pixel stands in for each frame
-        cls([_ONE_PIXEL] * len(values), labels, alts, name, caption, start)
-        frames = [_draw(draw, value, text, dpi) for value, text in zip(values, labels, strict=True)]
-        return cls(frames, labels, alts, name, caption, start)
+        texts = (labels, alts, name, caption, start, DENSITY, period)
+        cls([_ONE_PIXEL] * len(values), *texts)
+        frames, ranges = [], []
+        for value, text in zip(values, labels, strict=True):
+            frame, found = _draw(draw, value, text, dpi)
+            frames.append(frame)
+            ranges.append(found)
+            if not moving_axes:
+                _check_ranges(ranges[0], found, text)
+        return cls(frames, *texts)
 
     def __repr__(self) -> str:
         more = f" (frame {self.start + 1} of {len(self.frames)})"
@@ -175,7 +213,7 @@ class Flipbook:
 
     def html(self) -> str:
         """Return the figure as HTML, the same text on each run."""
-        width, height = _size(self.frames[0], self.labels[0])
+        width, height = self._page_size()
         lines = [f'<figure class="physml-flipbook"><style>{_STYLE}</style>']
         lines.append('<div class="flipbook-frames">')
         for i, (frame, label, alt) in enumerate(
@@ -183,7 +221,7 @@ class Flipbook:
         ):
             hidden = "" if i == self.start else " hidden"
             lines.append(
-                f'<img src="data:image/png;base64,{base64.b64encode(frame).decode()}" '
+                f'<img src="data:image/webp;base64,{base64.b64encode(_webp(frame)).decode()}" '
                 f'width="{width}" height="{height}" decoding="sync" '
                 f'data-label="{escape(label)}" alt="{escape(alt)}"{hidden}>'
             )
@@ -193,6 +231,11 @@ class Flipbook:
         if self.caption:
             lines.append(f"<figcaption>{escape(self.caption)}</figcaption>")
         return "\n".join([*lines, "</figure>"])
+
+    def _page_size(self) -> tuple[int, int]:
+        """Width and height of a frame on the page."""
+        width, height = _size(self.frames[0], self.labels[0])
+        return round(width / self.density), round(height / self.density)
 
     def _controls(self) -> list[str]:
         name, label = escape(self.name), escape(self.labels[self.start])
@@ -209,17 +252,25 @@ class Flipbook:
             f'onclick="{_STEP.format(way=step)}">{sign}</button>'
             for way, step, sign in (("previous", "Down", "&#8249;"), ("next", "Up", "&#8250;"))
         )
+        play = (
+            f'<button type="button" aria-label="play {name}" aria-pressed="false" '
+            f'onclick="{_PLAY.format(period=round(1000 * self.period))}"></button>'
+        )
         return [
             f'<div class="flipbook-controls"><label><span>{name}</span>{slider}</label>',
-            f'<div class="flipbook-steps">{back}{output}{forth}</div></div>',
+            f'<div class="flipbook-steps">{play}{back}{output}{forth}</div></div>',
         ]
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, str], dict[str, dict]]:
+        width, height = self._page_size()
+        data = {
             "text/html": self.html(),
             "image/png": base64.b64encode(self.frames[self.start]).decode(),
             "text/plain": repr(self),
         }
+        return data, {"image/png": {"width": width, "height": height}}
 
 
 def live(function: Callable[..., Any], **sliders: Iterable[Any]) -> Any:
@@ -289,11 +340,27 @@ def _size(frame: bytes, label: str) -> tuple[int, int]:
     return struct.unpack(">2I", frame[16:24])
 
 
+def _webp(frame: bytes) -> bytes:
+    """Return a PNG as WebP without loss: the same picture in half the bytes."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(frame)).convert("RGB").save(stream, "webp", lossless=True, quality=100)
+    return stream.getvalue()
+
+
 # as much of a PNG file as `_size` looks at
 _ONE_PIXEL = _PNG + struct.pack(">I4s2I", 13, b"IHDR", 1, 1) + bytes(9)
 
 
-def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | None) -> bytes:
+# ranges of the axes that are seen, named by what they are
+_Ranges = dict[str, tuple[float, float]]
+
+
+def _draw(
+    draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | None
+) -> tuple[bytes, _Ranges]:
+    """Return a frame as PNG, and the ranges of its axes."""
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
     from PIL import Image
@@ -313,7 +380,8 @@ def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | No
                 f"{type(figure).__name__}"
             )
         try:
-            figure.savefig(stream, format="png", dpi=dpi or "figure")
+            figure.savefig(stream, format="png", dpi=DENSITY * (dpi or figure.dpi))
+            ranges = _ranges(figure)
         finally:
             plt.close(figure)
     picture = Image.open(stream).convert("RGBA")
@@ -323,4 +391,27 @@ def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | No
     picture = picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     stream = io.BytesIO()
     picture.save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return stream.getvalue(), ranges
+
+
+def _ranges(figure: Figure) -> _Ranges:
+    """Return the range of each axis that has numbers to be read off."""
+    seen: _Ranges = {}
+    for number, ax in enumerate(figure.axes, 1):
+        for name, axis, limits in (
+            ("x", ax.xaxis, ax.get_xlim()),
+            ("y", ax.yaxis, ax.get_ylim()),
+        ):
+            if ax.axison and any(label.get_text() for label in axis.get_ticklabels()):
+                seen[f"{name} axis of panel {number}"] = limits
+    return seen
+
+
+def _check_ranges(first: _Ranges, here: _Ranges, label: str) -> None:
+    for name in first.keys() & here.keys():
+        (a, b), (c, d) = first[name], here[name]
+        if abs(a - c) + abs(b - d) > 1e-6 * (abs(a) + abs(b) + abs(b - a)):
+            raise ValueError(
+                f"the {name} runs from {c:.4g} to {d:.4g} in frame {label!r}, and from {a:.4g} to "
+                f"{b:.4g} in the first one: give all frames one range (or moving_axes=True)"
+            )

@@ -1,13 +1,15 @@
 """Figures of one look: a style for the length of a block, colours by role, and a few drawings.
 
-Figures are opaque and white, so that they read as a card on a dark page, carry no title (the book
-has captions), and keep their letters legible at half size on a phone. matplotlib is imported when
-something is drawn, and its settings are as before after each block.
+Figures are opaque and white (a dark page turns the ground to its own), carry no title (the book has
+captions), and keep letters of 9 pixels on a phone. `show` draws them sharp at any size. matplotlib
+is imported when something is drawn, and its settings are as before after each block.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import math
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
@@ -23,7 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-__all__ = ["COLOURS", "images", "matrix", "spectrum", "style", "trajectories"]
+__all__ = [
+    "COLOURS",
+    "DENSITY",
+    "FIELD_MAP",
+    "fields",
+    "images",
+    "matrix",
+    "show",
+    "spectrum",
+    "style",
+    "trajectories",
+]
 
 #: The palette of Okabe and Ito, told apart with any colour vision, by what it stands for.
 COLOURS = MappingProxyType(
@@ -38,7 +51,13 @@ COLOURS = MappingProxyType(
     }
 )
 _CYCLE = ("learned", "cutoff", "data", "model", "control", "noise", "exact")
-_WIDTH = 6.4  # inches; at 110 dots per inch the width of a column of text
+#: The colour map of all fields: blue is negative, red positive, and zero has no colour.
+FIELD_MAP = "RdBu_r"
+#: Pixels drawn for each one on the page, so that pictures are sharp on screens with fine pixels.
+DENSITY = 2
+_WIDTH = 6.4  # inches; at 96 dots per inch it fits a column of text
+# Bytes up to which a drawing is shown as SVG: above, it is a picture with very many marks.
+_MOST_SVG = 200_000
 
 
 @contextlib.contextmanager
@@ -64,19 +83,19 @@ def style(**settings: Any) -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "figure.constrained_layout.use": True,
-        "figure.dpi": 110,
+        "figure.dpi": 96,  # a point of type is then as large as the page's own
         "figure.facecolor": "white",
         "figure.figsize": (_WIDTH, 3.6),
         "font.size": 12,
         "image.interpolation": "nearest",
-        "legend.fontsize": 11,
+        "legend.fontsize": 12,
         "legend.frameon": False,
         "lines.linewidth": 1.8,
         "lines.markersize": 6,
         "savefig.bbox": None,
         "savefig.dpi": "figure",
-        "xtick.labelsize": 11,
-        "ytick.labelsize": 11,
+        "xtick.labelsize": 12,
+        "ytick.labelsize": 12,
     }
     names = {key.replace(".", "_"): key for key in matplotlib.rcParams}
     unknown = sorted(set(settings) - set(names))
@@ -85,6 +104,57 @@ def style(**settings: Any) -> Iterator[None]:
     with matplotlib.style.context(["default", base]):
         matplotlib.rcParams.update({names[key]: value for key, value in settings.items()})
         yield
+
+
+def show(figure: Figure | None = None) -> None:
+    """Show a figure in a notebook, sharp at any size, and close it.
+
+    It is given as SVG, and as PNG for what cannot show SVG; a drawing with very many marks, or of
+    large pictures, as PNG alone. Both are drawn here, so matplotlib's backend does not matter.
+    Where no notebook runs the figure is left to `matplotlib.pyplot.show`.
+
+    Parameters
+    ----------
+    figure
+        The figure; by default matplotlib's current one.
+    """
+    import matplotlib.pyplot as plt
+
+    figure = plt.gcf() if figure is None else figure
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        get_ipython = None
+    if get_ipython is None or get_ipython() is None:
+        plt.show()
+        return
+    data, metadata = _bundle(figure)
+    plt.close(figure)
+    display(data, metadata=metadata, raw=True)
+
+
+def _bundle(figure: Figure) -> tuple[dict[str, str], dict[str, dict]]:
+    """Return what a notebook shows of a figure, by type, and the size of its PNG on the page."""
+    dpi = DENSITY * figure.dpi
+    width, height = (round(length * figure.dpi) for length in figure.get_size_inches())
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi)
+    with _same_file():
+        # `dpi` is that of pictures in the drawing
+        figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+    data = {"text/plain": f"<Figure, {width} x {height}>"}
+    data["image/png"] = base64.b64encode(png.getvalue()).decode()
+    if len(svg.getvalue()) <= _MOST_SVG:
+        data["image/svg+xml"] = svg.getvalue().decode()
+    return data, {"image/png": {"width": width, "height": height}}
+
+
+def _same_file() -> contextlib.AbstractContextManager:
+    """The names within an SVG file are drawn at random but for this."""
+    import matplotlib
+
+    return matplotlib.rc_context({"svg.hashsalt": "physml"})
 
 
 def spectrum(
@@ -201,9 +271,64 @@ def images(
     Figure
         As wide as the text; close it or show it.
     """
+    values = _numbers("tensor", tensor, (None, None, None))
+    if signed is None:
+        signed = bool(values.size and values.min() < 0) if limits is None else limits[0] < 0
+    if limits is None and values.size:
+        limits = (-_largest(values), _largest(values)) if signed else (values.min(), values.max())
+    return _panels(values, columns, labels, limits, FIELD_MAP if signed else "Greys")
+
+
+def fields(
+    tensor: Any,
+    columns: int | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    limit: float | None = None,
+    bar: str | None = r"$\phi$",
+) -> Figure:
+    """Draw configurations of a field side by side, all on one scale, with a bar that gives it.
+
+    Blue is negative, red positive, and zero has no colour, as in all pictures of fields.
+
+    Parameters
+    ----------
+    tensor
+        Shape (n, height, width).
+    columns
+        Fields in a row; by default up to four.
+    labels
+        A few words over each field.
+    limit
+        The value at the ends of the scale, which is symmetric about zero; by default 99 % of all
+        sites lie within, so that a few extreme ones do not pale the rest.
+    bar
+        What the bar says; None for no bar.
+
+    Returns
+    -------
+    Figure
+        As wide as the text; close it or show it.
+    """
+    values = _numbers("tensor", tensor, (None, None, None))
+    if limit is None:
+        ends = sorted(abs(values).ravel())
+        limit = float(ends[min(len(ends) - 1, int(0.99 * len(ends)))]) or 1.0 if ends else 1.0
+    columns = min(len(values), 4) if columns is None else columns
+    return _panels(values, columns, labels, (-limit, limit), FIELD_MAP, bar)
+
+
+def _panels(
+    values: np.ndarray,
+    columns: int | None,
+    labels: Sequence[str] | None,
+    limits: tuple[float, float] | None,
+    colours: str,
+    bar: str | None = None,
+) -> Figure:
+    """Draw pictures in rows on one scale, without axes, with a bar at the right if it has words."""
     import matplotlib.pyplot as plt
 
-    values = _numbers("tensor", tensor, (None, None, None))
     n, height, width = values.shape
     if not values.size:
         raise ShapeError(f"tensor must hold at least one image, not have shape {values.shape}")
@@ -211,11 +336,7 @@ def images(
         raise ShapeError(f"labels must be one for each image: {len(labels)} were given for {n}")
     columns = min(n, 10) if columns is None else check_positive_int("columns", columns)
     rows = math.ceil(n / columns)
-    if signed is None:
-        signed = bool(values.min() < 0) if limits is None else limits[0] < 0
-    if limits is None:
-        limits = (-_largest(values), _largest(values)) if signed else (values.min(), values.max())
-    cell = _WIDTH / columns
+    cell = (_WIDTH - (0.7 if bar else 0)) / columns
     size = (_WIDTH, rows * (cell * height / width + (0.24 if labels is not None else 0)))
     with style():
         figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
@@ -223,10 +344,11 @@ def images(
         for i, ax in enumerate(axes.flat):
             ax.set_axis_off()
             if i < n:
-                scale = "RdBu_r" if signed else "Greys"
-                ax.imshow(values[i], cmap=scale, vmin=limits[0], vmax=limits[1])
+                picture = ax.imshow(values[i], cmap=colours, vmin=limits[0], vmax=limits[1])
                 if labels is not None:
-                    ax.set_title(labels[i], fontsize=10, pad=2)
+                    ax.set_title(labels[i], fontsize=12, pad=3)
+        if bar:
+            figure.colorbar(picture, ax=axes, label=bar, fraction=0.05, pad=0.02, aspect=18)
     return figure
 
 
@@ -244,7 +366,7 @@ def matrix(ax: Axes, tensor: Any, limit: float | None = None) -> AxesImage:
     """
     values = _numbers("tensor", tensor, (None, None))
     limit = _largest(values) if limit is None else float(limit)
-    picture = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    picture = ax.imshow(values, cmap=FIELD_MAP, vmin=-limit, vmax=limit)
     ax.spines[:].set_visible(True)
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_major_locator().set_params(integer=True)

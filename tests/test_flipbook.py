@@ -76,8 +76,9 @@ def test_start_frame_alone_is_visible_without_a_script():
     assert [image["alt"] for image in images] == ["black", "dark", "light"]
     for image, shade in zip(images, (0, 100, 200), strict=True):
         head, data = image["src"].split(",")
-        assert head == "data:image/png;base64"
-        assert base64.b64decode(data) == png(shade)
+        assert head == "data:image/webp;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("L")
+        assert picture.getextrema() == (shade, shade), "nothing is lost"
         # the size is known before the picture is: the text below does not jump
         assert (image["width"], image["height"]) == ("40", "20")
 
@@ -94,7 +95,9 @@ def test_controls_are_named_and_say_their_value():
     assert label["text"] == "shade"
     assert elements.found.index(slider) > elements.found.index(label)
     assert elements["output"][0]["text"] == "2"
-    assert [b["aria-label"] for b in elements["button"]] == ["previous shade", "next shade"]
+    labels = ["play shade", "previous shade", "next shade"]
+    assert [b["aria-label"] for b in elements["button"]] == labels
+    assert elements["button"][0]["aria-pressed"] == "false"
     assert all(b["type"] == "button" for b in elements["button"])
     assert elements["figcaption"][0]["text"] == "Three greys."
 
@@ -118,11 +121,13 @@ def test_texts_are_escaped():
     assert all(image["alt"] == evil == image["data-label"] for image in elements["img"])
     assert elements["figcaption"][0]["text"] == evil == elements["output"][0]["text"]
     assert elements["input"][0]["aria-valuetext"] == evil
-    assert elements["button"][0]["aria-label"] == "previous " + evil
+    assert elements["button"][1]["aria-label"] == "previous " + evil
 
 
 def test_bundle_has_a_picture_and_a_sentence_where_html_is_not_shown():
-    bundle = three()._repr_mimebundle_()
+    bundle, metadata = three(density=2)._repr_mimebundle_()
+    assert metadata == {"image/png": {"width": 20, "height": 10}}
+    bundle, _ = three()._repr_mimebundle_()
     assert set(bundle) == {"text/html", "image/png", "text/plain"}
     assert bundle["text/html"] == three().html()
     assert base64.b64decode(bundle["image/png"]) == png(100)
@@ -151,6 +156,8 @@ def test_one_frame_has_nothing_to_choose():
         ({"start": 3}, "start must be the number of a frame, 0 to 2, not 3"),
         ({"start": -1}, "start must be the number of a frame"),
         ({"start": True}, "start must be the number of a frame"),
+        ({"density": 0}, "density must be an integer of at least 1"),
+        ({"period": 0.0}, "period must be a finite positive number"),
         ({"frames": [png(), b"GIF89a", png()]}, "frame '2' must be a PNG file as bytes"),
         ({"frames": [png(), "text", png()]}, "frame '2' must be a PNG file as bytes"),
         (
@@ -192,9 +199,11 @@ def test_draw_makes_small_opaque_frames_of_one_size_and_closes_the_figures():
     assert book.labels == ("0.5", "1", "1.5", "2")
     assert book.alts[1] == "a line to 1.0"
     assert len(set(book.frames)) == 4
+    (image,) = Elements(book.html())["img"][:1]
+    assert (image["width"], image["height"]) == ("240", "160")
     for frame in book.frames:
         picture = Image.open(io.BytesIO(frame))
-        assert picture.size == (240, 160)
+        assert picture.size == (480, 320)
         assert picture.mode == "P" and "transparency" not in picture.info
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         assert (pixels[0] == 255).all()
@@ -219,9 +228,39 @@ def test_frame_of_another_size_is_named():
     def growing(width):
         return plt.figure(figsize=(width, 1))
 
-    with pytest.raises(ValueError, match="frame 'w=3' has 330 x 110 pixels, the first one 220"):
+    with pytest.raises(ValueError, match="frame 'w=3' has 576 x 192 pixels, the first one 384"):
         Flipbook.draw(growing, [2, 3], name="w", alt="a", label=lambda w: f"w={w}")
     assert plt.get_fignums() == []
+
+
+def moving(limit):
+    figure, (ax, picture) = plt.subplots(1, 2)
+    ax.set(xlim=(-limit, limit), ylim=(0, 1))
+    figure.colorbar(picture.imshow([[0, 1]], vmin=0, vmax=1))
+    picture.set_axis_off()
+    return figure
+
+
+def test_axes_and_colour_bars_stay():
+    with pytest.raises(ValueError, match=r"x axis of panel 1 runs from -3 to 3 in frame '3'"):
+        Flipbook.draw(moving, [2, 2, 3], name="limit", alt="an axis")
+    assert plt.get_fignums() == []
+    assert len(Flipbook.draw(moving, [2, 3], name="n", alt="a", moving_axes=True).frames) == 2
+
+    def bar(top):
+        figure = moving(1)
+        figure.axes[1].images[0].set_clim(0, top)
+        return figure
+
+    with pytest.raises(ValueError, match=r"y axis of panel 3 runs from 0 to 2"):
+        Flipbook.draw(bar, [1, 2], name="top", alt="a bar")
+
+    def unread(limit):
+        figure, ax = plt.subplots()
+        ax.set(xlim=(0, limit), xticks=[], yticks=[])
+        return figure
+
+    Flipbook.draw(unread, [1, 2], name="limit", alt="an axis without numbers")
 
 
 @pytest.mark.parametrize("bad", [{"alt": ""}, {"start": 5}, {"alt": lambda v: ""}, {"name": " "}])
@@ -314,7 +353,7 @@ def browser():
 def served():
     """The address of a page with two equal flipbooks and another one."""
     wide = [png(shade, (704, 352)) for shade in (0, 100, 200)]
-    other = three(labels=["one", "two", "three"], name="number", start=0)
+    other = three(labels=["one", "two", "three"], name="number", start=0, period=0.6)
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>t</title>"
         '<meta name=viewport content="width=device-width">'
@@ -401,6 +440,22 @@ def test_buttons_by_touch_stop_at_the_ends(page):
         assert shown(page, 2)[1:] == [expected, expected]
     page.get_by_role("button", name="previous number").tap()
     assert shown(page, 2) == [["dark"], "two", "two"]
+
+
+@pytest.mark.browser
+def test_it_plays_once_from_where_it_stands_and_stops_when_pressed(page):
+    play = page.get_by_role("button", name="play number")
+    play.tap()
+    assert play.get_attribute("aria-pressed") == "true"
+    page.wait_for_function("() => document.querySelectorAll('figure input')[2].value === '2'")
+    page.wait_for_function("() => document.querySelector('[aria-pressed=true]') === null")
+    assert shown(page, 2) == [["light"], "three", "three"]
+    play.tap()  # from the end it starts again
+    assert shown(page, 2) == [["black"], "one", "one"]
+    play.tap()
+    assert play.get_attribute("aria-pressed") == "false"
+    page.wait_for_timeout(900)
+    assert shown(page, 2) == [["black"], "one", "one"]
 
 
 @pytest.mark.browser

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 
 from physml import plotting
 from physml.errors import ShapeError
@@ -82,7 +85,7 @@ def test_figures_are_opaque_and_white():
         pixels = np.asarray(figure.canvas.buffer_rgba())
     plt.close(figure)
     assert (pixels == 255).all()
-    assert pixels.shape == (396, 704, 4)
+    assert pixels.shape == (345, 614, 4)
 
 
 def test_import_brings_no_matplotlib():
@@ -179,6 +182,80 @@ def test_bytes_of_a_data_set_are_drawn():
     assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 10
     figure.canvas.draw()
     plt.close(figure)
+
+
+# --- fields
+
+
+def test_fields_share_one_signed_scale_with_a_bar():
+    stack = torch.zeros(3, 5, 5)
+    stack[1, 2, 2], stack[2] = -1.0, 0.5
+    figure = plotting.fields(stack, labels=list("abc"), limit=2)
+    pictures = [ax.images[0] for ax in figure.axes if ax.images]
+    assert {p.get_clim() for p in pictures} == {(-2, 2)}
+    assert {p.cmap.name for p in pictures} == {plotting.FIELD_MAP}
+    assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == [r"$\phi$"]
+    figure = plotting.fields(torch.linspace(0, 1, 200).reshape(2, 10, 10), bar=None)
+    low, high = figure.axes[0].images[0].get_clim()
+    assert -low == high == pytest.approx(0.99, abs=0.01)
+    assert len(figure.axes) == 2
+    plt.close("all")
+
+
+# --- show
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook is given to show."""
+    import IPython
+    import IPython.display
+
+    given = []
+    monkeypatch.setattr(IPython, "get_ipython", object)
+    monkeypatch.setattr(IPython.display, "display", lambda data, **how: given.append((data, how)))
+    return given
+
+
+def test_show_gives_a_drawing_and_a_picture_of_its_size_and_closes_it(shown):
+    with plotting.style():
+        figure, ax = plt.subplots(figsize=(3, 2))
+        ax.plot([0, 1], [0, 1])
+        plotting.show(figure)
+    ((data, how),) = shown
+    assert plt.get_fignums() == []
+    assert how["raw"] and how["metadata"] == {"image/png": {"width": 288, "height": 192}}
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.size == (2 * 288, 2 * 192)
+    assert 'width="216pt"' in data["image/svg+xml"]
+
+
+def test_show_gives_the_same_bytes_again_and_no_date(shown):
+    for _ in range(2):
+        with plotting.style():
+            figure, ax = plt.subplots()
+            ax.imshow(np.eye(3))
+            ax.set_xlabel(r"$\kappa$")
+            plotting.show(figure)
+    assert shown[0] == shown[1]
+    assert "dc:date" not in shown[0][0]["image/svg+xml"]
+
+
+def test_show_gives_no_drawing_of_very_many_marks(shown):
+    with plotting.style():
+        figure, ax = plt.subplots()
+        ax.scatter(*np.random.default_rng(1).normal(size=(2, 9000)))
+        plotting.show(figure)
+    assert set(shown[0][0]) == {"text/plain", "image/png"}
+
+
+def test_letters_are_nine_pixels_on_a_phone():
+    """A column of 350 pixels, and the smallest size of letters that the style sets."""
+    with plotting.style():
+        rc = matplotlib.rcParams
+        sizes = [rc[key] for key in ("font.size", "axes.labelsize", "legend.fontsize")]
+        smallest = min(*sizes, rc["xtick.labelsize"], rc["ytick.labelsize"])
+        assert smallest / 72 * 350 / rc["figure.figsize"][0] >= 9
 
 
 # --- matrix

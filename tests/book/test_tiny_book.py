@@ -54,6 +54,13 @@ ONE = (
 
 *Cost: a second.*
 
+```{goals}
+:skip: You may skip the proof.
+
+- do $x$;
+- do more.
+```
+
 See {eq}`eq-a`, {numref}`fig-a`, {prf:ref}`thm-a`, {ref}`ex-a`, {doc}`two` and {cite}`Someone2000`.
 
 $$
@@ -116,6 +123,7 @@ raise RuntimeError("only a reader runs this")
 
 ```{code-cell} ipython3
 :tags: [hide-input]
+# The answer: a check
 print("the answer is", library.answer())
 ```
 """
@@ -130,6 +138,9 @@ INTRO = """\
 ```
 
 ```{theorem-list}
+```
+
+```{goals-of} part/one
 ```
 """
 TWO = TOP + "# Chapter two\n\nBack to {prf:ref}`thm-a`.\n\n```{code-cell} ipython3\nprint(2)\n```\n"
@@ -197,7 +208,7 @@ def test_notebook_has_the_code_and_no_outputs(book: TinyBook) -> None:
         "import library",
         "from PIL import Image",
         'raise RuntimeError("only a reader runs this")',
-        'print("the answer is", library.answer())',
+        "# The answer: a check",
     ]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert cells[1].metadata.tags == ["remove-cell"]
@@ -231,6 +242,24 @@ def test_picture_of_a_figure_comes_with_its_words(book: TinyBook) -> None:
     (image,) = page(book, "intro").select("img")
     assert image["alt"] == "A red square."
     assert (book.root / "_build" / "html" / image["src"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_goals_stand_in_the_chapter_and_where_they_are_asked_for(book: TinyBook) -> None:
+    box = page(book, "part/one").select_one(".physml-goals")
+    items = [item.get_text().replace("\\(x\\)", "x") for item in box.select("li")]
+    assert items == ["do x;", "do more."]
+    last = box.select("p")[-1].get_text()
+    time = r"Reading it takes about \d+ minutes, without the exercises\."
+    assert re.fullmatch(time + r" You may skip the proof\.", last)
+    there = [item.get_text() for item in page(book, "intro").select("li")]
+    assert len(there) == 2 and there[1] == "do more."
+    text = "\n".join(c.source for c in read(book, "part/one").cells)
+    assert "> **After this chapter you can**\n>\n> - do $x$;\n> - do more." in text
+
+
+def test_folded_cell_says_what_it_holds(book: TinyBook) -> None:
+    (summary,) = page(book, "part/one").select("details.hide > summary")
+    assert set(summary.get_text("|", strip=True).split("|")) == {"Code: the answer: a check"}
 
 
 def test_site_has_the_notebook_behind_its_button_and_no_sources(book: TinyBook) -> None:
@@ -333,9 +362,11 @@ def test_failing_cell_and_broken_reference_fail_the_build(book: TinyBook) -> Non
     book.edit("book/part/one.md", 'print("the', '1 / 0\nprint("the')
     book.edit("book/part/one.md", "Mind that.", "Mind {ref}`what-is-not-there`.")
     book.edit("book/intro.md", "{picture-of} fig-a", "{picture-of} fig-gone")
+    book.edit("book/intro.md", "{goals-of} part/one", "{goals-of} part/none")
     status, said = build(book)
     assert status == 1
     assert "there is no figure 'fig-gone' with a picture" in said
+    assert "there are no goals of a chapter 'part/none'" in said
     assert "ZeroDivisionError: division by zero" in said
     assert "1 / 0" in said
     assert "what-is-not-there" in said

@@ -4,6 +4,7 @@
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
 * `progress`: which chapter is being executed; `runs`: what its execution cost;
 * `minutes`: how long each section takes in a lecture;
+* `opening`: what a chapter opens with, and what its folded cells say;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
 * `printed`: what the PDF shows where the site moves, folds and links;
 * `address`: the repository's address, where it is known;
@@ -26,6 +27,7 @@ from . import (
     gathered,
     minutes,
     notebooks,
+    opening,
     printed,
     progress,
     reference,
@@ -57,6 +59,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     runs.connect(app)
     gathered.connect(app)
     minutes.connect(app)
+    opening.connect(app)
     printed.connect(app)
     progress.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -120,8 +120,7 @@ def log_faults(log: str) -> list[str]:
         r"^! .+|^Missing character: .+"
         r"|^LaTeX Warning: (?:Reference|Citation|Hyper reference) .+ undefined.*"
         r"|^LaTeX Warning: Label .+ multiply defined.*"
-        r"|^LaTeX Warning: Float\(s\) lost.*"
-        r"|^(?:Package \w+|pdfTeX|xdvipdfmx) Warning: .+ (?:has been referenced but does not exist).*",
+        r"|^LaTeX Warning: Float\(s\) lost.*",
         log,
         re.MULTILINE,
     )

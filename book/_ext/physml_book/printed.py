@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
 from docutils import nodes
+from PIL import Image
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.builders.latex.nodes import thebibliography
@@ -156,7 +158,7 @@ class _Sliders(SphinxPostTransform):
 
     def _shown(self, slider: Slider, bundle: nodes.container) -> list[nodes.Node]:
         chosen = frames(slider)
-        width, height = _pixels(chosen[0].picture)
+        width, height = Image.open(io.BytesIO(chosen[0].picture)).size
         # beside each other, or below if they would be too small to read
         stacked = width > 1.6 * height and len(chosen) > 1
         share = 0.8 if stacked else min(0.6, 0.97 / len(chosen))
@@ -178,20 +180,17 @@ class _Sliders(SphinxPostTransform):
         if slider.caption:
             said = [nodes.Text(slider.caption + " "), *said]
         words = nodes.paragraph("", "", _raw("{\\small "), *said, _raw("}"))
-        return [_raw("\\begin{center}\n"), row, words, _raw("\\end{center}\n")]
+        start, end = "\\begin{figure}[htbp]\\centering\n", "\\end{figure}\n"
+        return [_raw(start), row, words, _raw(end)]
 
     def _write(self, picture: bytes) -> str:
         folder = Path(self.app.outdir) / "sliders"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{hashlib.sha256(picture).hexdigest()[:20]}.png"
-        path.write_bytes(picture)
+        Image.open(io.BytesIO(picture)).save(path)  # LaTeX takes PNG, and no WebP
         uri = Path(os.path.relpath(path, self.app.srcdir)).as_posix()
         self.env.images.add_file(self.env.docname, uri)
         return uri
-
-
-def _pixels(picture: bytes) -> tuple[int, int]:
-    return int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
 
 
 def _enclosing_figure(node: nodes.Node) -> nodes.figure | None:
@@ -313,50 +312,62 @@ def _with_page(document: nodes.document) -> Iterator[tuple[str, nodes.Element]]:
 
 
 def _result(app: Sphinx, node: nodes.Element, docname: str) -> None:
-    """Set a theorem, an exercise or a solution, with the number that the site gives it."""
+    """Set a theorem, a proof, an exercise, a solution or a box, with the number of the site."""
+    kind = type(node).__name__
+    title = next((child for child in node.children if isinstance(child, nodes.title)), None)
+    words = title.children if title is not None else []
+    labels = [f"{docname}:{name}" for name in node["ids"]]
     if "realtype" in node.attributes:
-        kind, environment = node["realtype"].title(), "physmlresult"
+        environment = "physmlresult"
         numbers = app.env.toc_fignumbers.get(docname, {}).get(node["countertype"], {})
         number = ".".join(map(str, numbers.get(node["label"], ())))
-        head = [nodes.Text(f"{kind} {number}".strip())]
-        title = node.next_node(nodes.title)
-        labels = [f"{docname}:{name}" for name in node["ids"]]
-        if title is not None and title.astext().strip():
-            head += [nodes.Text(" "), *title.children]
-    elif type(node).__name__ == "proof_node":
-        node.replace_self([_raw("\n\\begin{physmlproof}\n"), *_proof(node)])
-        return
-    elif type(node).__name__ in ("exercise_enumerable_node", "exercise_node", "solution_node"):
-        environment = "physmlsolution" if "solution" in type(node).__name__ else "physmlexercise"
-        title = node.next_node(nodes.title)
-        head = list(title.children)
+        head = [nodes.Text(f"{node['realtype'].title()} {number}".strip()), *words]
+    elif kind == "proof_node":
+        environment, head = "physmlproof", [nodes.Text("Proof.")]
+    elif kind in ("exercise_enumerable_node", "exercise_node"):
+        environment, head = "physmlexercise", words
+        labels = [f"{docname}:{node['label']}", f"exercise:{node['label']}"]
+    elif kind == "solution_node":
+        environment, head = "physmlsolution", [*words, nodes.Text(".")]
         labels = [f"{docname}:{node['label']}"]
-        if environment == "physmlexercise":
-            labels.append(f"exercise:{node['label']}")
+    elif isinstance(node, nodes.Admonition) and title is not None and kind != "proof":
+        environment, head = "physmlbox", words
     else:
         return
     body = [child for child in node.children if child is not title]
     # a section inside would be one of the chapter's
-    body = [c for n in body for c in (n.children if isinstance(n, nodes.section) else [n])]
+    inner = (nodes.section,) if kind != "proof_node" else (nodes.section, nodes.admonition)
+    body = [c for n in body for c in (n.children if isinstance(n, inner) else [n])]
+    if kind == "proof_node":
+        head = _proof(body, head)
     targets = "".join(f"\\label{{\\detokenize{{{label}}}}}" for label in labels)
+    # the head runs into the first paragraph
+    start = [_raw(f"\\{environment}head{{"), *head, _raw("}")]
+    if body and isinstance(body[0], nodes.paragraph):
+        body[0].insert(0, start)
+    else:
+        body.insert(0, nodes.paragraph("", "", *start))
+    opening = f"\n\\begin{{{environment}}}"
     node.replace_self(
-        [
-            _raw(f"\n\\phantomsection{targets}\n\\begin{{{environment}}}{{"),
-            *head,
-            _raw("}\n"),
-            *body,
-            _raw(f"\n\\end{{{environment}}}\n"),
-        ]
+        [_raw(f"{opening}\\phantomsection{targets}\n"), *body, _raw(f"\n\\end{{{environment}}}\n")]
     )
 
 
-def _proof(node: nodes.Element) -> list[nodes.Node]:
-    """Return what stands in a proof; its first word is set by LaTeX."""
-    body = [child for part in node.children for child in part.children]
-    first = next(iter(body[0].findall(nodes.Text)), None) if body else None
-    if first is not None and first.startswith("Proof. "):
-        first.parent.replace(first, nodes.Text(first.removeprefix("Proof. ")))
-    return [*body, _raw("\n\\end{physmlproof}\n")]
+def _proof(body: list[nodes.Node], head: list[nodes.Node]) -> list[nodes.Node]:
+    """Take the word "Proof." from the text, and what is proved to it; put the sign at the end."""
+    first = body[0] if body else None
+    if isinstance(first, nodes.paragraph) and first.astext().startswith("Proof. "):
+        text = first.next_node(nodes.Text)
+        text.parent.replace(text, nodes.Text(text.removeprefix("Proof. ")))
+        of = first.next_node(nodes.emphasis)
+        if of is not None and first.astext().startswith(of.astext()):
+            of.parent.remove(of)
+            head = [nodes.Text(f"Proof {of.astext()}")]
+    if body and isinstance(body[-1], nodes.paragraph):
+        body[-1] += _raw("\\physmlqed{}")
+    else:
+        body.append(nodes.paragraph("", "", _raw("\\physmlqed{}")))
+    return head
 
 
 def _tex(words: str) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
-
 from visits import CHAPTERS, DESK, MADE, PAGES, PHONE, TABLET, Visit
 
 FEW = [PAGES[0], CHAPTERS[0], CHAPTERS[-1]]

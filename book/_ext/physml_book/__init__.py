@@ -9,6 +9,7 @@
 * `minutes`: how long each section takes in a lecture;
 * `opening`: what a chapter opens with, and what its folded cells say;
 * `gathered`: what a page gathers from the whole book: runs, theorems, pictures;
+* `printed`: what the PDF shows where the site moves, folds and links;
 * `address`: the repository's address, where it is known;
 * `reference` and `codelinks`: the library's reference, and links to it from code;
 * `finding`: what a search finds and shows; `plain`: formulas where none is set;
@@ -41,11 +42,12 @@ from . import (
     notebooks,
     opening,
     places,
+    printed,
     progress,
     reference,
     runs,
-    terms,
     stubs,
+    terms,
     trust,
 )
 
@@ -81,6 +83,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     places.connect(app)
     trust.connect(app)
     downloads.connect(app)
+    printed.connect(app)
     progress.connect(app)
     finding.connect(app)
     head.connect(app)

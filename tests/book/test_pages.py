@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import CHAPTERS, DESK, PHONE
+from visits import CHAPTERS, DESK, PHONE
 
 # pixels of a column of text on a phone of 390, and of the smallest letters in its figures
 COLUMN, LETTERS = 350, 9.0

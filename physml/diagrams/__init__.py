@@ -5,6 +5,10 @@ Each function returns a matplotlib figure, as wide as the text, for `physml.plot
 
 from __future__ import annotations
 
+from .layers import two_layers
 from .network import interaction_model
 
-__all__ = ["interaction_model"]
+__all__ = [
+    "interaction_model",
+    "two_layers",
+]

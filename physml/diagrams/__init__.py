@@ -5,4 +5,7 @@ Each function returns a matplotlib figure, as wide as the text, for `physml.plot
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .coins import coin_chain
+from .lattice import blanket
+
+__all__ = ["blanket", "coin_chain"]

@@ -5,10 +5,14 @@ Each function returns a matplotlib figure, as wide as the text, for `physml.plot
 
 from __future__ import annotations
 
+from .coins import coin_chain
+from .lattice import blanket
 from .layers import two_layers
 from .network import interaction_model
 
 __all__ = [
+    "blanket",
+    "coin_chain",
     "interaction_model",
     "two_layers",
 ]

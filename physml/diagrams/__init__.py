@@ -5,4 +5,6 @@ Each function returns a matplotlib figure, as wide as the text, for `physml.plot
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .diffusion import forward_backward
+
+__all__ = ["forward_backward"]

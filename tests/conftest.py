@@ -17,9 +17,10 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
 
+from visits import DESK, Visit, serve
+
 import build_book
 from colab import Colab
-from visits import DESK, Visit, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -129,6 +130,15 @@ def visit(chromium, html: Path, server: str) -> Iterator[Callable[..., Visit]]:
     yield open_page
     for opened in visits:
         opened.context.close()
+
+
+@pytest.fixture(scope="session")
+def decks(built: Path) -> Path:
+    """The decks of the book; their folder."""
+    import slides
+
+    assert slides.main([]) == 0
+    return built / "slides"
 
 
 @pytest.fixture(scope="session")

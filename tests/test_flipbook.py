@@ -95,7 +95,8 @@ def test_controls_are_named_and_say_their_value():
     assert label["text"] == "shade"
     assert elements.found.index(slider) > elements.found.index(label)
     assert elements["output"][0]["text"] == "2"
-    assert [b["aria-label"] for b in elements["button"]] == ["play shade", "previous shade", "next shade"]
+    labels = ["play shade", "previous shade", "next shade"]
+    assert [b["aria-label"] for b in elements["button"]] == labels
     assert elements["button"][0]["aria-pressed"] == "false"
     assert all(b["type"] == "button" for b in elements["button"])
     assert elements["figcaption"][0]["text"] == "Three greys."
@@ -230,6 +231,36 @@ def test_frame_of_another_size_is_named():
     with pytest.raises(ValueError, match="frame 'w=3' has 576 x 192 pixels, the first one 384"):
         Flipbook.draw(growing, [2, 3], name="w", alt="a", label=lambda w: f"w={w}")
     assert plt.get_fignums() == []
+
+
+def moving(limit):
+    figure, (ax, picture) = plt.subplots(1, 2)
+    ax.set(xlim=(-limit, limit), ylim=(0, 1))
+    figure.colorbar(picture.imshow([[0, 1]], vmin=0, vmax=1))
+    picture.set_axis_off()
+    return figure
+
+
+def test_axes_and_colour_bars_stay():
+    with pytest.raises(ValueError, match=r"x axis of panel 1 runs from -3 to 3 in frame '3'"):
+        Flipbook.draw(moving, [2, 2, 3], name="limit", alt="an axis")
+    assert plt.get_fignums() == []
+    assert len(Flipbook.draw(moving, [2, 3], name="n", alt="a", moving_axes=True).frames) == 2
+
+    def bar(top):
+        figure = moving(1)
+        figure.axes[1].images[0].set_clim(0, top)
+        return figure
+
+    with pytest.raises(ValueError, match=r"y axis of panel 3 runs from 0 to 2"):
+        Flipbook.draw(bar, [1, 2], name="top", alt="a bar")
+
+    def unread(limit):
+        figure, ax = plt.subplots()
+        ax.set(xlim=(0, limit), xticks=[], yticks=[])
+        return figure
+
+    Flipbook.draw(unread, [1, 2], name="limit", alt="an axis without numbers")
 
 
 @pytest.mark.parametrize("bad", [{"alt": ""}, {"start": 5}, {"alt": lambda v: ""}, {"name": " "}])

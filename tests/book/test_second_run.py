@@ -81,6 +81,20 @@ def test_pictures_are_not_compared_but_the_words_around_them_are() -> None:
     assert not compare(with_outputs(code, html("AAAA", "two")), "python3").passed
 
 
+def test_drawings_are_not_compared_but_must_be_there() -> None:
+    def shown(**data: str) -> NotebookNode:
+        return nbformat.v4.new_output("display_data", {"text/plain": "x", **data})
+
+    svg = "<?xml version='1.0'?>\\n<svg><path d='M 1 1'/>\\n</svg>\\n"
+    code = (
+        "from IPython.display import display\n"
+        f"display({{'image/svg+xml': \"{svg}\", 'text/plain': 'x'}}, raw=True)"
+    )
+    other = "<?xml version='1.0'?>\n<svg>\n<path d='M 2 2'/></svg>"
+    assert compare(with_outputs(code, shown(**{"image/svg+xml": other})), "python3").passed
+    assert not compare(with_outputs(code, shown()), "python3").passed
+
+
 def test_notebook_that_was_never_run_is_refused() -> None:
     """nbval would pass it, for it compares nothing where there is no execution count."""
     with pytest.raises(NotComparable, match="never run"):

@@ -54,6 +54,13 @@ ONE = (
 
 *Cost: a second.*
 
+```{goals}
+:skip: You may skip the proof.
+
+- do $x$;
+- do more.
+```
+
 See {eq}`eq-a`, {numref}`fig-a`, {prf:ref}`thm-a`, {ref}`ex-a`, {doc}`two` and {cite}`Someone2000`.
 
 $$
@@ -116,6 +123,7 @@ raise RuntimeError("only a reader runs this")
 
 ```{code-cell} ipython3
 :tags: [hide-input]
+# The answer: a check
 print("the answer is", library.answer())
 ```
 """
@@ -130,6 +138,9 @@ INTRO = """\
 ```
 
 ```{theorem-list}
+```
+
+```{goals-of} part/one
 ```
 """
 TWO = (
@@ -227,12 +238,14 @@ def test_notebook_has_the_code_and_no_outputs(book: TinyBook) -> None:
     assert [cell.source.splitlines()[0] for cell in cells[1:]] == [
         "import library",
         "from PIL import Image",
+        "# Your work here.",
         'raise RuntimeError("only a reader runs this")',
-        'print("the answer is", library.answer())',
+        "# The answer: a check",
     ]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert cells[1].metadata.tags == ["remove-cell"]
-    assert cells[4].metadata.tags == ["hide-input"]
+    assert cells[3].metadata.exercise == "ex-a"
+    assert cells[5].metadata.tags == ["hide-input"]
 
 
 def page(book: TinyBook, name: str) -> BeautifulSoup:
@@ -249,6 +262,8 @@ def test_page_says_what_its_run_cost_and_the_front_page_has_all(book: TinyBook) 
     assert all(run["seconds"] > 0.1 and 2e7 < run["memory"] < 2e9 for run in runs.values())
     said = page(book, "part/one").get_text()
     assert re.search(r"Cost: a second\. The run that made this page took \d+ s and 0\.\d GB", said)
+    (differ,) = page(book, "part/one").select("p.physml-differ")
+    assert "a GPU add numbers in another order" in differ.get_text()
     runs_table, theorems = page(book, "intro").select("table")
     rows = [[cell.get_text(strip=True) for cell in r.select("td")] for r in runs_table.select("tr")]
     assert [row[0] for row in rows[1:]] == ["Chapter one", "Chapter two"]
@@ -269,6 +284,24 @@ def test_picture_of_a_cell_stands_only_where_it_is_asked_for(book: TinyBook) -> 
     assert image["alt"] == "A blue square."
     assert image.find_parent(class_="sd-card") is not None
     assert len([c for c in read(book, "part/two").cells if "Image.new" in c.source]) == 1
+
+
+def test_goals_stand_in_the_chapter_and_where_they_are_asked_for(book: TinyBook) -> None:
+    box = page(book, "part/one").select_one(".physml-goals")
+    items = [item.get_text().replace("\\(x\\)", "x") for item in box.select("li")]
+    assert items == ["do x;", "do more."]
+    last = box.select("p")[-1].get_text()
+    time = r"Reading it takes about \d+ minutes, without the exercises\."
+    assert re.fullmatch(time + r" You may skip the proof\.", last)
+    there = [item.get_text() for item in page(book, "intro").select("li")]
+    assert len(there) == 2 and there[1] == "do more."
+    text = "\n".join(c.source for c in read(book, "part/one").cells)
+    assert "> **After this chapter you can**\n>\n> - do $x$;\n> - do more." in text
+
+
+def test_folded_cell_says_what_it_holds(book: TinyBook) -> None:
+    (summary,) = page(book, "part/one").select("details.hide > summary")
+    assert set(summary.get_text("|", strip=True).split("|")) == {"Code: the answer: a check"}
 
 
 def test_site_has_the_notebook_behind_its_button_and_no_sources(book: TinyBook) -> None:
@@ -310,6 +343,11 @@ def test_with_an_address_the_buttons_lead_there(book: TinyBook) -> None:
     assert "https://github.com/owner/repo/edit/main/book/part/one.md" in here
     assert "https://github.com/owner/repo/issues/new" in here
     assert "colab" not in buttons(book, "intro")
+    whole = (book.root / "_build" / "html" / "part" / "one.html").read_text(encoding="utf-8")
+    foot = BeautifulSoup(whole, "html.parser").select_one("p.physml-foot")
+    assert foot.select_one("a")["href"] == (
+        "https://github.com/owner/repo/issues/new?title=An%20error%20on%20the%20page%20part/one"
+    )
     first, install = read(book, "part/one").cells[:2]
     assert f"]({colab})" in first.source
     assert "physml @ git+https://github.com/owner/repo@abc123" in install.source
@@ -371,9 +409,11 @@ def test_failing_cell_and_broken_reference_fail_the_build(book: TinyBook) -> Non
     book.edit("book/part/one.md", 'print("the', '1 / 0\nprint("the')
     book.edit("book/part/one.md", "Mind that.", "Mind {ref}`what-is-not-there`.")
     book.edit("book/intro.md", "{picture-of} fig-a", "{picture-of} fig-gone")
+    book.edit("book/intro.md", "{goals-of} part/one", "{goals-of} part/none")
     status, said = build(book)
     assert status == 1
     assert "there is no figure 'fig-gone' with a picture" in said
+    assert "there are no goals of a chapter 'part/none'" in said
     assert "ZeroDivisionError: division by zero" in said
     assert "1 / 0" in said
     assert "what-is-not-there" in said

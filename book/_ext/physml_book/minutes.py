@@ -15,11 +15,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-__all__ = ["LectureMinutes", "minutes", "sections"]
+__all__ = ["LectureMinutes", "minutes", "reading_minutes", "sections"]
 
 # Words a minute at the board, and minutes for a displayed equation, a picture, and a cell.
 _WORDS, _EQUATION, _PICTURE, _CELL = 110, 1.0, 2.0, 0.75
 _EXERCISE = 15
+# The same for a reader at a desk: words a minute, and minutes.
+_READ_WORDS, _READ_EQUATION, _READ_PICTURE, _READ_CELL = 200, 0.5, 1.0, 0.5
 
 
 class _Pending(nodes.General, nodes.Element):
@@ -46,7 +48,25 @@ def minutes(section: nodes.section) -> int:
     """Return how long a section takes: exercises to solve, or text to present."""
     if exercises := _exercises(section):
         return _EXERCISE * exercises
-    words = pictures = cells = equations = 0
+    words, equations, pictures, cells = _count(section)
+    time = words / _WORDS + equations * _EQUATION + pictures * _PICTURE + cells * _CELL
+    return 5 * math.ceil(time / 5)
+
+
+def reading_minutes(document: nodes.document) -> int:
+    """Return how long a page takes to read, without its exercises and what is folded away."""
+    time = 0.0
+    for section in sections(document):
+        if not _exercises(section):
+            words, equations, pictures, cells = _count(section)
+            time += words / _READ_WORDS + equations * _READ_EQUATION
+            time += pictures * _READ_PICTURE + cells * _READ_CELL
+    return max(5, 5 * round(time / 5))
+
+
+def _count(section: nodes.section) -> tuple[int, int, int, int]:
+    """Count the words, equations, pictures and open cells of a section."""
+    words = equations = pictures = cells = 0
     for node in _presented(section):
         if isinstance(node, nodes.Text):
             words += len(node.split())
@@ -54,10 +74,9 @@ def minutes(section: nodes.section) -> int:
             equations += 1
         elif isinstance(node, nodes.image):
             pictures += 1
-        elif node.get("nb_element") == "cell_code":
+        elif node.get("nb_element") == "cell_code" and "hide_mode" not in node:
             cells += 1
-    time = words / _WORDS + equations * _EQUATION + pictures * _PICTURE + cells * _CELL
-    return 5 * math.ceil(time / 5)
+    return words, equations, pictures, cells
 
 
 def _exercises(section: nodes.section) -> int:

@@ -17,9 +17,10 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
 
+from visits import DESK, Visit, serve
+
 import build_book
 from colab import Colab
-from visits import DESK, Visit, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)

@@ -10,9 +10,9 @@ import axe_playwright_python
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from visits import CHAPTERS, MADE, PAGES, PHONE, Visit
 
 from check_links import Site
-from visits import CHAPTERS, MADE, PAGES, PHONE, Visit
 
 
 @pytest.mark.browser

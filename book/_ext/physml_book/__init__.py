@@ -9,7 +9,7 @@
 * `reference` and `codelinks`: the library's reference, and links to it from code;
 * `finding`: what a search finds and shows; `plain`: formulas where none is set;
 * `head`: what a page says of itself to browsers and to those who link to it;
-* `mathjax` and `icons`: from the site itself, and only what it uses;
+* `mathjax`, `icons` and `pictures`: from the site itself, only what it uses, and when it does;
 * here: the wiring.
 """
 
@@ -32,6 +32,7 @@ from . import (
     mathjax,
     minutes,
     notebooks,
+    pictures,
     progress,
     reference,
     runs,
@@ -65,6 +66,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     head.connect(app)
     icons.connect(app)
     mathjax.connect(app)
+    pictures.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -4,7 +4,11 @@ MathJax's own file for TeX has its menu as well, which is a third of it and puts
 the order of the Tab key. Its parts can be loaded one by one, but then they come when the page is
 long there; one after the other in one file they are what MathJax's own file is.
 
-Formulas set when the book is built would need no script. It was tried, and is not done: WHY.
+Formulas that are set when the book is built need no script. It was measured, and is not done. The
+first chapter has 382 formulas: as MathJax's own HTML they are 300 kB and 7,300 elements, on each
+page anew, where the script is 761 kB once for the whole book, and the build would need a JavaScript
+engine. As MathML they are 74 kB, and a font beside them; but Chromium draws no box around a formula
+and centres the columns of aligned equations, so that theirs do not line up.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from wheels import build_wheel
+
 __all__ = ["build", "log_faults", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,11 @@ def build(root: Path = ROOT, builder: str = "html") -> int:
     """
     for part in _STALE[builder]:
         shutil.rmtree(root / "_build" / part, ignore_errors=True)
+    if builder == "html" and (root / "pyproject.toml").exists():
+        try:
+            build_wheel(root / "_build" / "files", root)  # the extension puts it into the site
+        except RuntimeError as error:
+            print(f"The site will have no wheel of the library: {error}", flush=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     # it would run LaTeX such that it waits for answers, and say nothing of what went wrong
     command += ["build", str(root / "book"), "--builder", builder.removeprefix("pdf")]

@@ -39,8 +39,10 @@ IN_PRINT = (
     "sliders in place of some of their frames, the code that draws figures and tests results, "
     "each chapter as a notebook to run, and the reference of the library."
 )
-# The part that is left out: a reference is looked up, not read, and the site has it linked.
+# The part that is left out: a reference is looked up, not read, and the site has it linked. And a
+# page: what can be downloaded from the site.
 LEFT_OUT = "The library"
+LEFT_OUT_PAGE = "downloads"
 
 
 def connect(app: Sphinx) -> None:
@@ -229,6 +231,9 @@ def _parts(app: Sphinx, document: nodes.document) -> None:
         if caption == LEFT_OUT:
             wrapper.parent.remove(wrapper)
             continue
+        for page in list(wrapper.findall(addnodes.start_of_file)):
+            if page["docname"] == LEFT_OUT_PAGE:
+                page.parent.remove(page)
         depth = 3 if toctree.get("numbered") else -1
         wrapper.insert(0, _raw(f"\\physmlpart{{{_tex(caption)}}}{{{depth}}}\n"))
 

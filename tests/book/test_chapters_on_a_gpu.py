@@ -45,11 +45,10 @@ CUTS = {
         r"action, 0.15, 4.0": "action, 0.15, 0.6",
         r"\(0.24, 0.25, 0.26, 0.265, 0.27088, 0.28, 0.29, 0.30\)": "(0.26, 0.27088)",
         r"thin=round\(interval / step\)": "thin=2",
-        r"n in range\(1, 10 \* film_times": "n in range(1, film_times",
+        r"10 \* (open|film)_times": r"\1_times",
+        r"every=10\)": "every=1)",
         r"burn_in=n // 10, thin=thin": "burn_in=10",
         r"sampler, phi, 320,": "sampler, phi, 12,",
-        r"n % 10 == 0 and n // 10 in film_times": "n in film_times",
-        r"film\[n // 10\]": "film[n]",
     },
     "fields/phi4_machine_learning": {
         r"images\[:20000\]": "images[:500]",

@@ -32,7 +32,8 @@ CUTS = {
         r"sample\(5000": "sample(200",
         r"natural\(784, 20\)": "natural(784, 2)",
         r"225: 40, 64: 100, 36: 100, 16: 100, 4: 100": "225: 2, 64: 2, 36: 2, 16: 2, 4: 2",
-        r"bound / 2, 400\), \(\"bold\", 22 \* bound, 200": 'bound / 2, 4), ("bold", bound, 4',
+        r"bound / 2, 400\), \"bold\": pcd\(22 \* bound, 200":
+            'bound / 2, 4), "bold": pcd(bound, 4',
     },
     "diffusion/stochastic_quantisation": {
         r"phi.to\(where\), measurements,": "phi[:96].to(where), min(measurements, 12),",

@@ -207,12 +207,14 @@ def test_notebook_has_the_code_and_no_outputs(book: TinyBook) -> None:
     assert [cell.source.splitlines()[0] for cell in cells[1:]] == [
         "import library",
         "from PIL import Image",
+        "# Your work here.",
         'raise RuntimeError("only a reader runs this")',
         "# The answer: a check",
     ]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert cells[1].metadata.tags == ["remove-cell"]
-    assert cells[4].metadata.tags == ["hide-input"]
+    assert cells[3].metadata.exercise == "ex-a"
+    assert cells[5].metadata.tags == ["hide-input"]
 
 
 def page(book: TinyBook, name: str) -> BeautifulSoup:
@@ -229,6 +231,8 @@ def test_page_says_what_its_run_cost_and_the_front_page_has_all(book: TinyBook) 
     assert all(run["seconds"] > 0.1 and 2e7 < run["memory"] < 2e9 for run in runs.values())
     said = page(book, "part/one").get_text()
     assert re.search(r"Cost: a second\. The run that made this page took \d+ s and 0\.\d GB", said)
+    (differ,) = page(book, "part/one").select("p.physml-differ")
+    assert "a GPU add numbers in another order" in differ.get_text()
     runs_table, theorems = page(book, "intro").select("table")
     rows = [[cell.get_text(strip=True) for cell in r.select("td")] for r in runs_table.select("tr")]
     assert [row[0] for row in rows[1:]] == ["Chapter one", "Chapter two"]
@@ -301,6 +305,11 @@ def test_with_an_address_the_buttons_lead_there(book: TinyBook) -> None:
     assert "https://github.com/owner/repo/edit/main/book/part/one.md" in here
     assert "https://github.com/owner/repo/issues/new" in here
     assert "colab" not in buttons(book, "intro")
+    whole = (book.root / "_build" / "html" / "part" / "one.html").read_text(encoding="utf-8")
+    foot = BeautifulSoup(whole, "html.parser").select_one("p.physml-foot")
+    assert foot.select_one("a")["href"] == (
+        "https://github.com/owner/repo/issues/new?title=An%20error%20on%20the%20page%20part/one"
+    )
     first, install = read(book, "part/one").cells[:2]
     assert f"]({colab})" in first.source
     assert "physml @ git+https://github.com/owner/repo@abc123" in install.source

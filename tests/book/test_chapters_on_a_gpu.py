@@ -54,7 +54,7 @@ CUTS = {
         r"images\[:20000\]": "images[:500]",
         r"images\[:2000\]": "images[:100]",
         r"steps=1500, lr=rate": "steps=60, lr=rate",
-        r"\(50, 150, 400, 800, 1200\)": "(20, 40)",
+        r"\(30, 60, 100, 150, 250, 400, 600, 800, 1100\)": "(20, 40)",
         r"stages\[1500\]": "stages[60]",
         r", 400, generator\)": ", 5, generator)",
         r"annealed_log_z\(100, 150,": "annealed_log_z(10, 5,",
@@ -75,7 +75,7 @@ CUTS = {
 }
 # where only a part of a page has to do with it: what its cells hold
 ONLY = {"fields/phi4_machine_learning": (
-    r"^import|def prepare|def noisy|network, train|log_z.100, 150|dreams\]")}
+    r"^import|def noisy|def rate|network, train|log_z.100, 150|dreams\]")}
 
 
 def cells(page: str) -> list[str]:

@@ -276,6 +276,7 @@ def test_page_says_what_its_run_cost_and_the_front_page_has_all(book: TinyBook) 
 def test_picture_of_a_figure_comes_with_its_words(book: TinyBook) -> None:
     (image,) = page(book, "intro").select("img")
     assert image["alt"] == "A red square."
+    assert "physml-drawn" in image["class"]  # it is turned on a dark page
     assert (book.root / "_build" / "html" / image["src"]).read_bytes().startswith(b"\x89PNG")
 
 

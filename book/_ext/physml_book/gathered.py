@@ -61,7 +61,10 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     hidden = [node for node in doctree.findall(nodes.container) if _ONLY in node["classes"]]
     for place in list(doctree.findall(Placeholder)):
         if place["kind"] == "picture-of":
-            place.replace_self(_own_picture(hidden, place["label"]) or _picture(app, place))
+            found = _own_picture(hidden, place["label"]) or _picture(app, place)
+            for image in found:
+                image["classes"].append("physml-drawn")  # a dark page turns it, as in its cell
+            place.replace_self(found)
             continue
         if place["kind"] == "run-table":
             heads = ("chapter", "time", "memory", "run on", "date")

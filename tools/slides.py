@@ -310,7 +310,7 @@ def _first_sentence(element: Tag) -> str:
 def _cleaned(article: Tag) -> Tag:
     """Return a copy without what belongs to the page: anchors, links within it, hidden labels."""
     copy = BeautifulSoup(str(article), "html.parser").find("article")
-    for gone in copy.select("a.headerlink, summary, script, button.copybtn"):
+    for gone in copy.select("a.headerlink, summary, script, template, button.copybtn"):
         gone.decompose()
     for link in copy.select("a[href]"):
         if not link["href"].startswith("http"):

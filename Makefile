@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard bench
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
 
-.PHONY: help book notebooks slides course pdf test bench lint words links serve clean distclean
+.PHONY: help book notebooks slides course site pdf test bench lint words links serve clean distclean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ course: $(STAMP)-book ## write students' notebooks with stubs, and solutions, an
 	@$(FETCH)
 	@$(RUN) tools/build_book.py
 	@$(RUN) tools/course.py
+
+site: $(STAMP)-book ## all that is published, and one archive of it, in _build/site
+	@$(FETCH)
+	@$(RUN) tools/publish.py
 
 test: $(STAMP)-book-test ## run all tests: the library, the book, each notebook a second time
 	@$(FETCH)

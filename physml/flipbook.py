@@ -155,6 +155,7 @@ class Flipbook:
         start: int = 0,
         dpi: float | None = None,
         period: float = 0.8,
+        moving_axes: bool = False,
     ) -> Flipbook:
         """Draw a frame for each value, in the style of `physml.plotting.style`.
 
@@ -177,11 +178,15 @@ class Flipbook:
         dpi
             Pixels to the inch on the page; by default those of the figure. Frames are drawn with
             `physml.plotting.DENSITY` times as many.
+        moving_axes
+            Let the ranges of axes and colour bars differ between frames. By default that is an
+            error: what the eye compares from frame to frame must stand on one scale.
 
         Raises
         ------
         ValueError, TypeError
-            If there are no values, a frame has another size, or `draw` returns no figure.
+            If there are no values, a frame has another size or other axes, or `draw` returns no
+            figure.
         """
         label = label or (lambda value: f"{value:g}" if isinstance(value, float) else str(value))
         values = list(values)
@@ -193,7 +198,13 @@ class Flipbook:
         # the texts are checked before the work: one pixel stands in for each frame
         texts = (labels, alts, name, caption, start, DENSITY, period)
         cls([_ONE_PIXEL] * len(values), *texts)
-        frames = [_draw(draw, value, text, dpi) for value, text in zip(values, labels, strict=True)]
+        frames, ranges = [], []
+        for value, text in zip(values, labels, strict=True):
+            frame, found = _draw(draw, value, text, dpi)
+            frames.append(frame)
+            ranges.append(found)
+            if not moving_axes:
+                _check_ranges(ranges[0], found, text)
         return cls(frames, *texts)
 
     def __repr__(self) -> str:
@@ -342,7 +353,14 @@ def _webp(frame: bytes) -> bytes:
 _ONE_PIXEL = _PNG + struct.pack(">I4s2I", 13, b"IHDR", 1, 1) + bytes(9)
 
 
-def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | None) -> bytes:
+# ranges of the axes that are seen, named by what they are
+_Ranges = dict[str, tuple[float, float]]
+
+
+def _draw(
+    draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | None
+) -> tuple[bytes, _Ranges]:
+    """Return a frame as PNG, and the ranges of its axes."""
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
     from PIL import Image
@@ -363,6 +381,7 @@ def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | No
             )
         try:
             figure.savefig(stream, format="png", dpi=DENSITY * (dpi or figure.dpi))
+            ranges = _ranges(figure)
         finally:
             plt.close(figure)
     picture = Image.open(stream).convert("RGBA")
@@ -372,4 +391,27 @@ def _draw(draw: Callable[[Any], Figure], value: Any, label: str, dpi: float | No
     picture = picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     stream = io.BytesIO()
     picture.save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return stream.getvalue(), ranges
+
+
+def _ranges(figure: Figure) -> _Ranges:
+    """Return the range of each axis that has numbers to be read off."""
+    seen: _Ranges = {}
+    for number, ax in enumerate(figure.axes, 1):
+        for name, axis, limits in (
+            ("x", ax.xaxis, ax.get_xlim()),
+            ("y", ax.yaxis, ax.get_ylim()),
+        ):
+            if ax.axison and any(label.get_text() for label in axis.get_ticklabels()):
+                seen[f"{name} axis of panel {number}"] = limits
+    return seen
+
+
+def _check_ranges(first: _Ranges, here: _Ranges, label: str) -> None:
+    for name in first.keys() & here.keys():
+        (a, b), (c, d) = first[name], here[name]
+        if abs(a - c) + abs(b - d) > 1e-6 * (abs(a) + abs(b) + abs(b - a)):
+            raise ValueError(
+                f"the {name} runs from {c:.4g} to {d:.4g} in frame {label!r}, and from {a:.4g} to "
+                f"{b:.4g} in the first one: give all frames one range (or moving_axes=True)"
+            )

@@ -17,6 +17,8 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
 
+from visits import DESK, Visit, serve
+
 import build_book
 from colab import Colab
 
@@ -98,6 +100,45 @@ def built(pytestconfig: pytest.Config, note: Callable[[str], None]) -> Path:
         pytest.fail("the book does not build strictly: see the messages above", pytrace=False)
     note(f"The book was built strictly in {took:.0f} s: _build/html/index.html")
     return ROOT / "_build"
+
+
+@pytest.fixture(scope="session")
+def html(built: Path) -> Path:
+    """The folder of the site."""
+    return built / "html"
+
+
+@pytest.fixture(scope="session")
+def server(html: Path) -> Iterator[str]:
+    """The site at an address of this machine."""
+    with serve(html) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(chromium, html: Path, server: str) -> Iterator[Callable[..., Visit]]:
+    """Open a page, from the server or as a file."""
+    visits: list[Visit] = []
+
+    def open_page(
+        name: str, as_file: bool = False, query: str = "", **context: object
+    ) -> Visit:
+        base = html.as_uri() + "/" if as_file else server
+        visits.append(Visit(chromium, f"{base}{name}.html{query}", **{"viewport": DESK, **context}))
+        return visits[-1]
+
+    yield open_page
+    for opened in visits:
+        opened.context.close()
+
+
+@pytest.fixture(scope="session")
+def decks(built: Path) -> Path:
+    """The decks of the book; their folder."""
+    import slides
+
+    assert slides.main([]) == 0
+    return built / "slides"
 
 
 @pytest.fixture(scope="session")

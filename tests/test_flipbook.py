@@ -233,6 +233,36 @@ def test_frame_of_another_size_is_named():
     assert plt.get_fignums() == []
 
 
+def moving(limit):
+    figure, (ax, picture) = plt.subplots(1, 2)
+    ax.set(xlim=(-limit, limit), ylim=(0, 1))
+    figure.colorbar(picture.imshow([[0, 1]], vmin=0, vmax=1))
+    picture.set_axis_off()
+    return figure
+
+
+def test_axes_and_colour_bars_stay():
+    with pytest.raises(ValueError, match=r"x axis of panel 1 runs from -3 to 3 in frame '3'"):
+        Flipbook.draw(moving, [2, 2, 3], name="limit", alt="an axis")
+    assert plt.get_fignums() == []
+    assert len(Flipbook.draw(moving, [2, 3], name="n", alt="a", moving_axes=True).frames) == 2
+
+    def bar(top):
+        figure = moving(1)
+        figure.axes[1].images[0].set_clim(0, top)
+        return figure
+
+    with pytest.raises(ValueError, match=r"y axis of panel 3 runs from 0 to 2"):
+        Flipbook.draw(bar, [1, 2], name="top", alt="a bar")
+
+    def unread(limit):
+        figure, ax = plt.subplots()
+        ax.set(xlim=(0, limit), xticks=[], yticks=[])
+        return figure
+
+    Flipbook.draw(unread, [1, 2], name="limit", alt="an axis without numbers")
+
+
 @pytest.mark.parametrize("bad", [{"alt": ""}, {"start": 5}, {"alt": lambda v: ""}, {"name": " "}])
 def test_texts_are_checked_before_the_work(bad):
     calls = []

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["Colab", "build_wheel", "requirements"]
+from wheels import build_wheel, run
+
+__all__ = ["Colab", "requirements"]
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = "physml-colab"
 _PINS = "tools/colab-requirements.txt"
-_PACKAGED = ("pyproject.toml", "README.md", "LICENSE", "physml")
 
 
 def requirements(root: Path = ROOT) -> dict[str, str]:
@@ -31,23 +29,6 @@ def requirements(root: Path = ROOT) -> dict[str, str]:
     lines = (root / _PINS).read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {name: version.strip() for name, version in pins}
-
-
-def build_wheel(folder: Path, root: Path = ROOT) -> Path:
-    """Build the wheel of `physml` from a copy of its sources, so that nothing old gets into it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "source"
-        source.mkdir()
-        for name in _PACKAGED:
-            path = root / name
-            if path.is_dir():
-                shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(path, source / name)
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-        _run([*command, "--wheel-dir", str(folder), str(source)])
-    return next(folder.glob("physml-*.whl"))
 
 
 class Colab:
@@ -77,9 +58,9 @@ class Colab:
         if not self.ready():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            _run([sys.executable, "-m", "venv", str(self.venv)])
+            run([sys.executable, "-m", "venv", str(self.venv)])
             install = [str(self.python), "-m", "pip", "install", "--quiet", "--no-compile"]
-            _run([*install, "-r", str(self.root / _PINS)])
+            run([*install, "-r", str(self.root / _PINS)])
             self._write_kernel()
             (self.folder / "installed").write_text(self._key())
         self._install_library()
@@ -102,7 +83,7 @@ class Colab:
             stamp.unlink(missing_ok=True)
             wheel = build_wheel(wheels, self.root)
             install = [str(self.python), "-m", "pip", "install", "--quiet", "--no-deps"]
-            _run([*install, "--force-reinstall", str(wheel)])
+            run([*install, "--force-reinstall", str(wheel)])
             stamp.write_text(key)
         self.wheel = next(wheels.glob("physml-*.whl"))
 
@@ -115,15 +96,6 @@ class Colab:
         folder = self.jupyter / "kernels" / KERNEL
         folder.mkdir(parents=True)
         (folder / "kernel.json").write_text(json.dumps(kernel))
-
-
-def _run(command: list[str]) -> None:
-    environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Write each chapter as a student's notebook and as one with solutions, and run both.
 
-    python tools/course.py [--root FOLDER] [--write-only]
+    python tools/course.py [--root FOLDER] [--write-only] [--to FOLDER]
 
 Both come from the same page of the book (`_build/solved`, written by `make book`). The solution is
 the source: what a student starts from is the solution's own call of a check, with the answer taken
@@ -9,13 +9,13 @@ as the one to expect.
 
 Both are then run from top to bottom: with the stubs every check must say "Not yet", and with the
 solutions "Correct". What has been run is kept under `_build/course/runs`, by the hash of its code
-and the book's execution key, and is not run again.
+and the book's execution key, and is not run again. With `--write-only` nothing is run: there are no
+outputs, and no pictures to expect.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
 import os
 import re
@@ -33,7 +33,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from physml import exercises
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
+
+from physml_book.stubs import IMPORT, bound, checks, stub
 
 __all__ = [
     "NotACourse",
@@ -50,8 +52,6 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 _TAG = "solution"
-_IMPORT = "from physml import exercises"
-_OPEN = "# Your work here."
 _NO_DATA = "DataUnavailable"  # the one error that is no fault of the notebook
 # Lines of code this short are in every notebook, and tell nothing.
 _TELLING = 12
@@ -64,41 +64,6 @@ class NotACourse(ValueError):
 
 
 # ----------------------------------------------------------------------- the student's notebook
-
-
-def checks(solution: str) -> list[ast.Call]:
-    """Return the calls `exercises.check_...(...)` of a solution, in order."""
-    calls = [node for node in ast.walk(ast.parse(solution)) if isinstance(node, ast.Call)]
-    names = [c.func.attr if isinstance(c.func, ast.Attribute) else "" for c in calls]
-    found = [c for c, name in zip(calls, names, strict=True) if name.startswith("check_")]
-    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
-
-
-def stub(solution: str) -> str:
-    """Return the code that a student starts from: each check of the solution, without its answer.
-
-    A function to write has the solution's arguments and no body; a number is an ellipsis. Both are
-    named after the check, and say what it asks for.
-    """
-    functions = {f.name: f for f in ast.parse(solution).body if isinstance(f, ast.FunctionDef)}
-    parts = []
-    for call in checks(solution):
-        check = call.func.attr
-        name, (answer, *given) = check.removeprefix("check_"), call.args
-        asked = (getattr(exercises, check).__doc__ or "").strip().split("\n\n")[0]
-        if isinstance(answer, ast.Name):
-            answer = functions.get(answer.id, answer)
-        arguments = [name, *map(ast.unparse, given)]
-        arguments += [f"{k.arg}={ast.unparse(k.value)}" for k in call.keywords]
-        test = f"print(exercises.{check}({', '.join(arguments)}))"
-        if isinstance(answer, ast.Lambda | ast.FunctionDef):
-            names = ", ".join(argument.arg for argument in answer.args.args)
-            text = f'    """{asked}"""\n' if asked else ""
-            parts.append(f"def {name}({names}):\n{text}    return ...  # your answer\n\n\n{test}")
-        else:
-            text = f"# {asked}\n" if asked else ""
-            parts.append(f"{text}{name} = ...  # your answer\n{test}")
-    return "\n\n".join(parts) or _OPEN
 
 
 def student(
@@ -131,9 +96,9 @@ def student(
                 attached = {name: {"image/png": picture}}
                 cells.append(new_markdown_cell(text, attachments=attached))
     made = _notebook(solved, cells)
-    bound = _bound(cell.source for cell in solved.cells if _place(cell) is None)
+    own = bound(cell.source for cell in solved.cells if _place(cell) is None)
     for cell in made.cells:
-        if "exercise" in cell.metadata and (taken := _bound([cell.source]) & bound):
+        if "exercise" in cell.metadata and (taken := bound([cell.source]) & own):
             raise NotACourse(f"the chapter has a {taken.pop()} already, a name that a stub needs")
     if found := leaks(made, solved):
         raise NotACourse(f"the student's notebook has a part of a solution in it:\n{found[0]}")
@@ -166,31 +131,10 @@ def _place(cell: NotebookNode) -> str | None:
 def _with_import(solved: NotebookNode) -> NotebookNode:
     """Return the notebook with `exercises` imported before the first solution."""
     cells = list(solved.cells)
-    if "exercises" not in _bound(c.source for c in cells if c.cell_type == "code"):
+    if "exercises" not in bound(c.source for c in cells if c.cell_type == "code"):
         first = next((i for i, cell in enumerate(cells) if _place(cell)), len(cells))
-        cells.insert(first, new_code_cell(_IMPORT))
+        cells.insert(first, new_code_cell(IMPORT))
     return _notebook(solved, cells)
-
-
-def _bound(sources: Iterator[str]) -> set[str]:
-    """Return the names that code binds at the top level of a module."""
-    bound: set[str] = set()
-    for source in sources:
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:  # text
-            continue
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                bound.add(node.name)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
-            else:
-                inner = ast.walk(node)
-                bound |= {
-                    n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-                }
-    return bound
 
 
 def _notebook(like: NotebookNode, cells: Sequence[NotebookNode]) -> NotebookNode:
@@ -296,40 +240,57 @@ def main(arguments: list[str] | None = None) -> int:
     """Write and run the course of the book that was built."""
     parser = argparse.ArgumentParser(description="Write the student's and the solved notebooks.")
     parser.add_argument("--root", type=Path, default=ROOT, help="the folder with _config.yml")
-    root = parser.parse_args(arguments).root.resolve()
-    build, course = root / "_build", root / "_build" / "course"
+    parser.add_argument("--to", type=Path, help="where to write; _build/course if it is not said")
+    parser.add_argument("--write-only", action="store_true", help="do not run them")
+    options = parser.parse_args(arguments)
+    build = options.root.resolve() / "_build"
+    course = options.to or build / "course"
     sources = sorted((build / "solved").rglob("*.ipynb"))
     if not sources:
         print("There is no book yet: run 'make book' first.")
         return 1
-    (cache,) = (build / ".jupyter_cache").iterdir()  # its name is the execution key
     started = time.time()
     for edition in ("student", "solutions"):
         shutil.rmtree(course / edition, ignore_errors=True)
     for path in sources:
         name = path.relative_to(build / "solved")
         solved = nbformat.read(path, as_version=4)
-        print(f"  {name.with_suffix('')}: running ...", end=" ", flush=True)
+        print(f"  {name.with_suffix('')}:", end=" ", flush=True)
         try:
-            full, first = run(solutions(solved), course / "runs", cache.name)
-            refuse(full, "Correct")
-            stubs = student(solved, pictures(full))
-            tried, second = run(stubs, course / "runs", cache.name)
-            refuse(tried, "Not yet")
+            if options.write_only:
+                full, stubs = solutions(solved), student(solved)
+            else:
+                full, stubs = _run_both(solved, course / "runs", build)
         except Exception as error:
-            print(f"FAILED\n{error}")
+            print(f"FAILED\n{type(error).__name__}: {error}")
             return 1
         count = sum("exercise" in cell.metadata for cell in stubs.cells)
-        print(f"{count} exercises, solutions {first:.0f} s, stubs {second:.0f} s", flush=True)
+        print(f"{count} exercises", flush=True)
         for edition, notebook in (("solutions", full), ("student", stubs)):
             target = course / edition / name
             target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
-    for record in (course / "runs").iterdir():
-        if record.stat().st_mtime < started - 1:  # of chapters as they were
-            record.unlink()
+    if not options.write_only:
+        for record in (course / "runs").iterdir():
+            if record.stat().st_mtime < started - 1:  # of chapters as they were
+                record.unlink()
     print(f"Wrote {len(sources)} chapters into {course / 'student'} and {course / 'solutions'}.")
     return 0
+
+
+def _run_both(
+    solved: NotebookNode, kept: Path, build: Path
+) -> tuple[NotebookNode, NotebookNode]:
+    """Return the solutions and the student's notebook of a chapter, run and judged."""
+    (cache,) = (build / ".jupyter_cache").iterdir()  # its name is the execution key
+    print("running ...", end=" ", flush=True)
+    full, first = run(solutions(solved), kept, cache.name)
+    refuse(full, "Correct")
+    stubs = student(solved, pictures(full))
+    tried, second = run(stubs, kept, cache.name)
+    refuse(tried, "Not yet")
+    print(f"solutions {first:.0f} s, stubs {second:.0f} s,", end=" ", flush=True)
+    return full, stubs
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make a deck of slides of each chapter, from the built book.
 
-    python tools/slides.py [--root FOLDER]
+    python tools/slides.py [--root FOLDER] [--picture FILE]
 
 A deck is the chapter's page with the explanations left to the lecturer. Each heading begins a
 slide. On it are the displayed equations, boxes (definitions, theorems), figures and sliders,
@@ -17,6 +17,9 @@ The decks need nothing but their own folder, `_build/slides`: reveal.js comes fr
 sphinx-revealjs, MathJax from the book's site. nbconvert makes slides too, but of whole cells: our
 text between two cells is three slides long. A builder of sphinx-revealjs would put a whole section
 on a slide.
+
+With `--picture` a slide of the decks that are there is drawn into a PNG, by Chromium or Chrome, as
+the teaching page shows it.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ import argparse
 import html
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -36,7 +41,7 @@ import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
 from PIL import Image
 
-__all__ = ["ROOM", "Item", "Slide", "chapters", "deck", "main", "slides"]
+__all__ = ["ROOM", "Item", "Slide", "chapters", "deck", "main", "picture", "slides"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +54,9 @@ _SLACK = 70  # how much more may be on a slide, if that saves one with a line or
 _LONG = 3  # lines of an item of a list, beyond which a slide shows its first sentence
 _PRINTED = 14  # lines of what a cell prints that a slide can show
 _SMALL, _CODE_COLUMNS = 0.76, 80  # the size of code, and how many columns fit
+# The slide that the teaching page shows: a deck, and words that its heading has.
+_SHOWN = ("rbm-ultraviolet_regulator", "too few hidden units")
+_BROWSERS = ("chromium", "google-chrome")
 
 
 @dataclass(frozen=True)
@@ -428,11 +436,51 @@ def _copy_machinery(html_folder: Path, target: Path) -> None:
         shutil.copy2(Path(__file__).with_name(name), target)
 
 
+def picture(decks: Path, target: Path) -> bool:
+    """Draw the slide that the teaching page shows, and return whether a browser was there to do it.
+
+    It is the first slide with a figure under its heading.
+
+    Parameters
+    ----------
+    decks
+        The folder of the decks.
+    target
+        The PNG to write.
+    """
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    deck = decks / f"{_SHOWN[0]}.html"
+    if browser is None or not deck.exists():
+        return False
+    soup = BeautifulSoup(deck.read_text(encoding="utf-8"), "html.parser")
+    found = soup.select(".slides > section")
+    right = [n for n, s in enumerate(found) if _SHOWN[1] in s.get_text() and s.find("figure")]
+    with tempfile.TemporaryDirectory() as scratch:
+        shot = Path(scratch) / "slide.png"
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += ["--window-size=1280,720", "--virtual-time-budget=20000"]
+        command += [f"--user-data-dir={scratch}/profile", f"--screenshot={shot}"]
+        address = f"{deck.as_uri()}#/{right[0] if right else 1}"
+        subprocess.run([*command, address], capture_output=True, check=True, timeout=120)
+        with Image.open(shot) as image:
+            drawn = image.convert("RGB").quantize(64)
+            drawn.save(target, optimize=True)
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Make the decks of the book that was built."""
     parser = argparse.ArgumentParser(description="Make a deck of slides of each chapter.")
     parser.add_argument("--root", type=Path, default=ROOT, help="the folder with _config.yml")
-    root = parser.parse_args(arguments).root.resolve()
+    parser.add_argument("--picture", type=Path, help="draw a slide of the decks that are there")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    if options.picture:
+        if not picture(root / "_build" / "slides", options.picture):
+            print("There are no decks yet, or no Chromium to draw one.")
+            return 1
+        print(f"Drew {options.picture}")
+        return 0
     built, target = root / "_build" / "html", root / "_build" / "slides"
     if not (built / "index.html").exists():
         print("There is no book yet: run 'make book' first.")
@@ -449,9 +497,9 @@ def main(arguments: list[str] | None = None) -> int:
         text = deck(title, config["title"], config["author"], made)
         # pictures lie beside the decks
         text = re.sub(r'src="(?:\.\./)*_images/([^"]+)"', r'src="_images/\1"', text)
-        for picture in set(re.findall(r'src="_images/([^"]+)"', text)):
+        for image in set(re.findall(r'src="_images/([^"]+)"', text)):
             (target / "_images").mkdir(exist_ok=True)
-            shutil.copy2(built / "_images" / picture, target / "_images")
+            shutil.copy2(built / "_images" / image, target / "_images")
         file = f"{name.replace('/', '-')}.html"
         (target / file).write_text(text, encoding="utf-8")
         lines.append(f'<li><a href="{file}">{_plain(title)}</a>, {len(made) + 1} slides</li>')

@@ -9,13 +9,19 @@ from pathlib import Path
 import nbformat
 import pytest
 from docutils import nodes
+from docutils.utils import new_document
+from pybtex.database import parse_file, parse_string
+from sphinx import addnodes
 from sphinx_exercise.nodes import solution_node
 
 from physml_book.address import Address, find
+from physml_book.citations import AuthorYear, label
 from physml_book.codelinks import imported, link_names
 from physml_book.execution import cache_folder, execution_key, packages
-from physml_book.markdown import Code, Page, Snippet, Solution, Text, convert
-from physml_book.notebooks import assemble, install_cell
+from physml_book.gathered import statement
+from physml_book.indexed import GATHERED, GatherChecks
+from physml_book.markdown import Code, Page, Snippet, Solution, Stub, Text, convert
+from physml_book.notebooks import REQUIRED, assemble, install_cell
 from physml_book.reference import source
 from physml_book.runs import Run
 
@@ -125,7 +131,8 @@ def test_open_solution_has_its_code_in_cells() -> None:
     code = nodes.literal_block("x = 1", "x = 1", language="python")
     inside = nodes.section("", paragraph("Done."), code)
     box = solution_node("", nodes.title("", "Solution"), inside, target_label="ex:a")
-    (closed,) = convert(nodes.section("", box.deepcopy()), Page())
+    stub, closed = convert(nodes.section("", box.deepcopy()), Page())
+    assert stub == Stub("ex:a", (Text("**Solution**"), Text("Done."), Snippet("x = 1")))
     assert "<summary><b>Solution</b></summary>\n\nDone.\n\n```python\nx = 1" in closed.source
     (found,) = convert(nodes.section("", box), Page(open_solutions=True))
     assert found == Solution("ex:a", (Text("**Solution**"), Text("Done."), Snippet("x = 1")))
@@ -230,6 +237,18 @@ def test_all_code_is_there_in_order() -> None:
     assert assemble(pieces, chapter(), "part/page") == notebook
 
 
+def test_exercise_has_a_cell_to_start_from_without_the_answer() -> None:
+    solution = (Text("secret"), Snippet("print(exercises.check_step_order(1 + 1))"))
+    pieces = [Text("# T"), Stub("ex:a", solution), Stub("ex:b", (Text("open"),)), Code(4)]
+    cells = [c for c in assemble(pieces, chapter(), "p").cells if "exercise" in c.metadata]
+    assert [cell.metadata.exercise for cell in cells] == ["ex:a", "ex:b"]
+    first, second = (cell.source for cell in cells)
+    assert first.startswith("from physml import exercises\n")
+    assert first.endswith("print(exercises.check_step_order(step_order))")
+    assert "1 + 1" not in first + second
+    assert second == "# Your work here."
+
+
 def test_only_a_page_that_uses_a_gpu_asks_for_one() -> None:
     pieces, page = [Text("# T"), Code(4)], chapter()
     assert "accelerator" not in assemble(pieces, page, "part/page").metadata
@@ -247,29 +266,100 @@ def test_colab_badge_only_with_an_address() -> None:
     assert address.requirement in second.source
 
 
-def run_install(address: Address | None, monkeypatch: pytest.MonkeyPatch, there: bool) -> list:
-    """Run the install cell with pip and the search for the package replaced."""
+WHEEL = "physml-1.0-py3-none-any.whl"
+
+
+def run_install(cell: str, monkeypatch: pytest.MonkeyPatch, origin: str | None) -> list:
+    """Run an install cell with pip replaced, where each package is found at `origin`."""
     import importlib.util
+    from importlib.machinery import ModuleSpec
 
     calls: list = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object() if there else None)
+    spec = ModuleSpec("found", None, origin=origin)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    exec(install_cell(address), {})
+    exec(cell, {})
     return calls
 
 
 def test_install_cell_leaves_an_existing_physml_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_install(Address("owner/repo"), monkeypatch, there=True) == []
-    assert run_install(None, monkeypatch, there=True) == []
+    for cell in (install_cell(Address("owner/repo")), install_cell()):
+        assert run_install(cell, monkeypatch, origin="/site-packages/x/__init__.py") == []
 
 
-def test_install_cell_installs_or_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    (command,) = run_install(Address("owner/repo", "abc"), monkeypatch, there=False)
+@pytest.mark.parametrize(
+    ("known", "source"),
+    [
+        ({"address": Address("a/b", "abc")}, "physml @ git+https://github.com/a/b@abc"),
+        ({"wheel": WHEEL, "site": "https://b.org/s"}, f"https://b.org/s/files/{WHEEL}"),
+        # the site's own wheel comes before the repository
+        (
+            {"wheel": WHEEL, "site": "https://b.org/s/", "address": Address("a/b")},
+            f"https://b.org/s/files/{WHEEL}",
+        ),
+        ({"site": "https://b.org", "address": Address("a/b")}, Address("a/b").requirement),
+    ],
+)
+def test_install_cell_installs(
+    known: dict, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (command,) = run_install(install_cell(**known), monkeypatch, origin=None)
     assert command[1:4] == ["-m", "pip", "install"]
-    assert command[-1] == "physml @ git+https://github.com/owner/repo@abc"
+    assert command[-1] == source
     assert not {"-U", "--upgrade", "--force-reinstall"} & set(command)
-    with pytest.raises(ModuleNotFoundError, match="pip install"):
-        run_install(None, monkeypatch, there=False)
+
+
+@pytest.mark.parametrize("place", ["part", "files", "part/page/files"])
+def test_install_cell_takes_the_wheel_that_lies_with_it(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Beside the notebook, or where the site and its archive have it."""
+    (tmp_path / "part" / "page").mkdir(parents=True)
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / WHEEL).write_text("")
+    monkeypatch.chdir(tmp_path / "part" / "page")
+    for site in ("", "https://book.example.org"):
+        (command,) = run_install(install_cell(wheel=WHEEL, site=site), monkeypatch, origin=None)
+        assert command[-1] == str(tmp_path / place / WHEEL)
+
+
+@pytest.mark.parametrize("beside", ["copy", "copy/notebooks", "."])
+def test_install_cell_says_what_to_do_and_names_a_copy_of_the_repository(
+    beside: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the copy, deeper in it, or beside it where it is called `physml` like the package."""
+    copy = tmp_path / ("physml" if beside == "." else "copy")
+    (copy / "physml").mkdir(parents=True)
+    (copy / "physml" / "__init__.py").write_text("")
+    (copy / "pyproject.toml").write_text("")
+    (tmp_path / beside).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / beside)
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install {re.escape(str(copy))}$"):
+        run_install(install_cell(wheel=WHEEL), monkeypatch, origin=None)
+
+
+def test_install_cell_says_what_to_do_where_there_is_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=rf"Put {WHEEL}.*beside this notebook") as error:
+        run_install(install_cell(wheel=WHEEL), monkeypatch, origin=None)
+    assert "pip install PATH/TO/THE/COPY" in str(error.value)
+
+
+def test_install_cell_looks_for_all_that_the_library_requires(root: Path) -> None:
+    import tomllib
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert {"pillow" if name == "PIL" else name for name in REQUIRED} == names
+
+
+def test_install_cell_is_short_enough_to_read() -> None:
+    lines = install_cell(Address("owner/repo"), WHEEL, "https://book.example.org").splitlines()
+    assert len(lines) <= 28
+    assert max(map(len, lines)) <= 100
 
 
 # ---------------------------------------------------------------- the library's reference
@@ -341,3 +431,56 @@ def test_run_says_what_it_cost() -> None:
     assert Run(200.0, "2026-03-01").sentence() == (
         "The run that made this page took 3.3 min (1 March 2026)."
     )
+
+
+# ---------------------------------------------------------------- how to find what is cited
+
+
+def test_bibliography_has_the_words_of_the_text_in_the_order_of_the_alphabet() -> None:
+    entries = parse_string(
+        """
+        @misc{a, author={Zeta, A. and Other, B.}, title={A title}, year={1999}}
+        @misc{b, author={{\\'E}t{\\'e}, C.}, title={A title}, year={2001}}
+        @misc{c, author={Eta, D. and E, F. and G, H.}, title={A title}, year={2000}}
+        @misc{d, author={De Bortoli, I.}, title={A title}, year={2024}}
+        """,
+        "bibtex",
+    )
+    shown = AuthorYear().format_bibliography(entries)
+    assert [entry.label.replace("\N{NO-BREAK SPACE}", " ") for entry in shown] == [
+        "De Bortoli, 2024", "Eta et al., 2000", "Été, 2001", "Zeta and Other, 1999"
+    ]
+
+
+def test_no_two_entries_are_cited_by_the_same_words(root: Path) -> None:
+    entries = parse_file(str(root / "book" / "references.bib"), "bibtex").entries.values()
+    labels = [label(entry) for entry in entries]
+    assert sorted(set(labels)) == sorted(labels)
+
+
+def test_checks_stand_together_in_the_index() -> None:
+    document = new_document("page")
+    checks = ("single", "check_gap() (in module physml.exercises)", "id1", "", None)
+    concept = ("single", "check of a proof", "id2", "", None)
+    document += addnodes.index(entries=[checks, concept])
+    GatherChecks(document).apply()
+    (node,) = document.findall(addnodes.index)
+    assert [entry[1] for entry in node["entries"]] == [f"{GATHERED}; check_gap()", concept[1]]
+    assert [entry[2] for entry in node["entries"]] == ["id1", "id2"]
+
+
+@pytest.mark.parametrize(
+    ("title", "paragraph", "said"),
+    [
+        (" (A name)", [nodes.Text("It is so.")], "A name"),
+        ("", [nodes.Text("If "), nodes.math("", "p>0"), nodes.Text(" it is. Or not.")],
+         "If p>0 it is."),
+        ("", [nodes.Text("For all "), nodes.math("", "x"), nodes.Text(" there is")],
+         "For all x there is …"),
+    ],
+)
+def test_theorem_without_a_name_is_listed_by_what_it_says(
+    title: str, paragraph: list[nodes.Node], said: str
+) -> None:
+    theorem = nodes.container("", nodes.title("", title), nodes.paragraph("", "", *paragraph))
+    assert "".join(node.astext() for node in statement(theorem)) == said

@@ -95,7 +95,8 @@ def test_workflows_use_the_make_targets(root: Path) -> None:
     assert [step.get("run") for step in test["jobs"]["test"]["steps"]][-1] == ".ci/run"
     publish = (folder / "publish.yml").read_text()
     assert yaml.safe_load(publish)["jobs"].keys() == {"build", "deploy"}
-    assert "make notebooks" in publish
+    assert "run: make site\n" in publish
+    assert "path: _build/site\n" in publish
     ci = (root / ".ci" / "run").read_text()
     assert "set -euo pipefail" in ci
     assert ci.rstrip().endswith("exec make test")

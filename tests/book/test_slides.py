@@ -144,12 +144,6 @@ def test_links_within_the_book_become_words() -> None:
 # ---------------------------------------------------------------- the decks of the book
 
 
-@pytest.fixture(scope="module")
-def decks(built: Path) -> Path:
-    assert slides.main([]) == 0
-    return built / "slides"
-
-
 def test_index_leads_to_every_deck(decks: Path) -> None:
     soup = BeautifulSoup((decks / "index.html").read_text(encoding="utf-8"), "html.parser")
     links = [link["href"] for link in soup.select("a")]

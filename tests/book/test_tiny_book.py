@@ -143,7 +143,38 @@ INTRO = """\
 ```{goals-of} part/one
 ```
 """
-TWO = TOP + "# Chapter two\n\nBack to {prf:ref}`thm-a`.\n\n```{code-cell} ipython3\nprint(2)\n```\n"
+TWO = (
+    TOP
+    + """
+# Chapter two
+
+Back to {prf:ref}`thm-a`.
+
+```{code-cell} ipython3
+---
+tags: [remove-input, picture-only]
+mystnb:
+  image:
+    classes: small
+    alt: A blue square.
+---
+from PIL import Image
+
+Image.new("RGB", (4, 4), "blue")
+```
+
+::::{grid} 1
+:::{grid-item-card} A card
+```{picture-of} small
+```
+:::
+::::
+
+```{code-cell} ipython3
+print(2)
+```
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +238,14 @@ def test_notebook_has_the_code_and_no_outputs(book: TinyBook) -> None:
     assert [cell.source.splitlines()[0] for cell in cells[1:]] == [
         "import library",
         "from PIL import Image",
+        "# Your work here.",
         'raise RuntimeError("only a reader runs this")',
         "# The answer: a check",
     ]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert cells[1].metadata.tags == ["remove-cell"]
-    assert cells[4].metadata.tags == ["hide-input"]
+    assert cells[3].metadata.exercise == "ex-a"
+    assert cells[5].metadata.tags == ["hide-input"]
 
 
 def page(book: TinyBook, name: str) -> BeautifulSoup:
@@ -229,6 +262,8 @@ def test_page_says_what_its_run_cost_and_the_front_page_has_all(book: TinyBook) 
     assert all(run["seconds"] > 0.1 and 2e7 < run["memory"] < 2e9 for run in runs.values())
     said = page(book, "part/one").get_text()
     assert re.search(r"Cost: a second\. The run that made this page took \d+ s and 0\.\d GB", said)
+    (differ,) = page(book, "part/one").select("p.physml-differ")
+    assert "a GPU add numbers in another order" in differ.get_text()
     runs_table, theorems = page(book, "intro").select("table")
     rows = [[cell.get_text(strip=True) for cell in r.select("td")] for r in runs_table.select("tr")]
     assert [row[0] for row in rows[1:]] == ["Chapter one", "Chapter two"]
@@ -242,6 +277,13 @@ def test_picture_of_a_figure_comes_with_its_words(book: TinyBook) -> None:
     (image,) = page(book, "intro").select("img")
     assert image["alt"] == "A red square."
     assert (book.root / "_build" / "html" / image["src"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_of_a_cell_stands_only_where_it_is_asked_for(book: TinyBook) -> None:
+    (image,) = page(book, "part/two").select("img")
+    assert image["alt"] == "A blue square."
+    assert image.find_parent(class_="sd-card") is not None
+    assert len([c for c in read(book, "part/two").cells if "Image.new" in c.source]) == 1
 
 
 def test_goals_stand_in_the_chapter_and_where_they_are_asked_for(book: TinyBook) -> None:
@@ -301,6 +343,11 @@ def test_with_an_address_the_buttons_lead_there(book: TinyBook) -> None:
     assert "https://github.com/owner/repo/edit/main/book/part/one.md" in here
     assert "https://github.com/owner/repo/issues/new" in here
     assert "colab" not in buttons(book, "intro")
+    whole = (book.root / "_build" / "html" / "part" / "one.html").read_text(encoding="utf-8")
+    foot = BeautifulSoup(whole, "html.parser").select_one("p.physml-foot")
+    assert foot.select_one("a")["href"] == (
+        "https://github.com/owner/repo/issues/new?title=An%20error%20on%20the%20page%20part/one"
+    )
     first, install = read(book, "part/one").cells[:2]
     assert f"]({colab})" in first.source
     assert "physml @ git+https://github.com/owner/repo@abc123" in install.source

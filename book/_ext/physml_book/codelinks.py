@@ -2,7 +2,7 @@
 
 The names are those that the page imports from the library; the first time one stands in a cell, it
 is linked. (sphinx-codeautolink does more, but cannot read the pages that MyST and sphinx-proof
-make.)
+make.) A long name in the text may be broken at its dots and underscores, and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 from .reference import PACKAGE
 
-__all__ = ["connect", "imported", "link_names"]
+__all__ = ["breakable", "connect", "imported", "link_names"]
 
 _BLOCK = re.compile(r'<div class="highlight-(?:ipython3|python)\b.*?</pre>', re.DOTALL)
 # A name and its attributes, as Pygments sets them: not an attribute itself, and not an argument's
@@ -26,6 +26,7 @@ _CHAIN = re.compile(
     rf'(?<!\.</span>)<span class="n">\w+</span>(?:{_DOT}<span class="n">\w+</span>)*'
     r'(?!<span class="o">=</span>)'
 )
+_PLAIN = re.compile(r'(?<=<span class="pre">)[^<]+(?=</span>)')
 _WORD = re.compile(r'<span class="n">(\w+)</span>')
 
 
@@ -75,12 +76,19 @@ def link_names(html: str, names: dict[str, str], address: Callable[[str], str | 
                     return match[0]
                 seen.add(full)
                 head, tail = match[0][: ends[length - 1]], match[0][ends[length - 1] :]
-                return f'<a class="physml-code" href="{target}">{head}</a>{tail}'
+                # out of the Tab key's way: there are dozens on a page, and the reference lists them
+                link = f'<a tabindex="-1" class="physml-code" href="{target}">'
+                return f"{link}{head}</a>{tail}"
             return match[0]
 
         return _CHAIN.sub(chain, found[0])
 
     return _BLOCK.sub(block, html)
+
+
+def breakable(html: str) -> str:
+    """Return a page whose inline code may be broken where its names have joints."""
+    return _PLAIN.sub(lambda found: re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", found[0]), html)
 
 
 def connect(app: Sphinx) -> None:
@@ -93,6 +101,7 @@ def _link_page(
 ) -> None:
     if doctree is None or "body" not in context:
         return
+    context["body"] = breakable(context["body"])
     blocks = doctree.findall(nodes.literal_block)
     names = imported(node.astext() for node in blocks)
     if not names:

@@ -2,11 +2,14 @@
 
 * `{run-table}`: what the last execution of each chapter cost;
 * `{theorem-list}`: the definitions, theorems and the like, with links to where they stand;
-* `{picture-of} LABEL`: the picture of a figure that a chapter computes, with its description.
+* `{picture-of} LABEL`: the picture of a figure that a chapter computes, with its description; or
+  that with the class LABEL from a cell of the same page tagged `picture-only`, which shows nothing
+  where it stands.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -17,11 +20,12 @@ from sphinx.util.docutils import SphinxDirective
 from .notebooks import is_notebook
 from .runs import last_run
 
-__all__ = ["connect"]
+__all__ = ["connect", "statement"]
 
 LOGGER = logging.getLogger(__name__)
 
 Row = list[list[nodes.Node]]
+_ONLY = "tag_picture-only"  # the class of a cell that has this tag
 
 
 class Placeholder(nodes.General, nodes.Element):
@@ -39,7 +43,7 @@ class Table(SphinxDirective):
 
 
 class Picture(Table):
-    """`{picture-of}` with the label of a figure."""
+    """`{picture-of}` with the label of a figure, or the class of a picture on this page."""
 
     required_arguments = 1
 
@@ -54,9 +58,10 @@ def connect(app: Sphinx) -> None:
 
 
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    hidden = [node for node in doctree.findall(nodes.container) if _ONLY in node["classes"]]
     for place in list(doctree.findall(Placeholder)):
         if place["kind"] == "picture-of":
-            place.replace_self(_picture(app, place))
+            place.replace_self(_own_picture(hidden, place["label"]) or _picture(app, place))
             continue
         if place["kind"] == "run-table":
             heads = ("chapter", "time", "memory", "run on", "date")
@@ -64,6 +69,14 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         else:
             heads, rows = ("result", "name", "chapter"), list(_theorems(app, docname))
         place.replace_self([_table(heads, rows)] if rows else [])
+    for node in hidden:
+        node.parent.remove(node)
+
+
+def _own_picture(cells: list[nodes.container], label: str) -> list[nodes.Node]:
+    images = (image for cell in cells for image in cell.findall(nodes.image))
+    found = next((image for image in images if label in image["classes"]), None)
+    return [found.deepcopy()] if found is not None else []
 
 
 def _picture(app: Sphinx, place: Placeholder) -> list[nodes.Node]:
@@ -107,11 +120,25 @@ def _theorems(app: Sphinx, docname: str) -> Iterator[Row]:
             if not number:  # a proof, or one that the author left without a number
                 continue
             label = f"{node['realtype'].title()} {'.'.join(map(str, number))}"
-            title = next(iter(node.findall(nodes.title)), nodes.title())
-            # the name of a theorem stands in brackets there
-            words = title.astext().strip().removeprefix("(").removesuffix(")")
             link = _link(app, docname, name, anchor, [nodes.Text(label)])
-            yield [[link], [nodes.Text(words)], [_title(app, docname, name)]]
+            yield [[link], statement(node), [_title(app, docname, name)]]
+
+
+def statement(node: nodes.Element) -> list[nodes.Node]:
+    """Return what a theorem is called, or else the first sentence of what it says."""
+    title = next(iter(node.findall(nodes.title)), nodes.title())
+    # the name of a theorem stands in brackets there
+    if words := title.astext().strip().removeprefix("(").removesuffix(")"):
+        return [nodes.Text(words)]
+    said: list[nodes.Node] = []
+    for child in getattr(node.next_node(nodes.paragraph), "children", ()):
+        if not isinstance(child, nodes.Text):
+            said += [child.deepcopy()] if isinstance(child, nodes.math | nodes.emphasis) else []
+        elif end := re.search(r"[.?!](?=\s|$)", child):
+            return [*said, nodes.Text(child[: end.end()])]
+        else:
+            said.append(nodes.Text(child))
+    return [*said, nodes.Text(" …")] if said else []  # a display follows
 
 
 def _attributes(node: nodes.Node) -> dict:

@@ -19,7 +19,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util import logging
 
-__all__ = ["Code", "Page", "Snippet", "Solution", "Text", "convert"]
+__all__ = ["Code", "Page", "Snippet", "Solution", "Stub", "Text", "convert"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,7 +62,15 @@ class Solution:
     pieces: tuple[Text | Code | Snippet, ...]
 
 
-Piece = Text | Code | Snippet | Solution
+@dataclass(frozen=True)
+class Stub:
+    """Where a reader works on an exercise: its label, and the parts of its solution."""
+
+    exercise: str
+    pieces: tuple[Text | Code | Snippet, ...]
+
+
+Piece = Text | Code | Snippet | Solution | Stub
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ class Page:
     folder
         Where the addresses of images start.
     open_solutions
-        Whether a solution is given as a `Solution`, with code to run, or folded into the text.
+        Whether a solution is given as a `Solution`, with code to run, or folded into the text. A
+        folded one has a `Stub` before it.
     """
 
     figure_numbers: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -307,12 +316,14 @@ class _Converter:
 
     def block_solution_node(self, node: nodes.Element) -> list[Piece]:
         title, rest = self.split_title(node)
-        if not self.page.open_solutions:
-            return self.box(f"**{title}**", rest, folded=True)
         self.solving = True
         pieces = [*self.text(f"**{title}**"), *self.blocks(rest)]
         self.solving = False
-        return [Solution(node["target_label"], tuple(pieces))]
+        if self.page.open_solutions:
+            return [Solution(node["target_label"], tuple(pieces))]
+        folded = self.box(f"**{title}**", rest, folded=True)
+        label = node.get("target_label")
+        return [Stub(label, tuple(pieces)), *folded] if label else folded
 
     def split_title(self, node: nodes.Element) -> tuple[str, list[nodes.Node]]:
         if node.children and isinstance(node.children[0], nodes.title):

@@ -24,11 +24,26 @@ from docutils import nodes
 from pybtex.plugin import find_plugin
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 from .address import Address
-from .markdown import Page, Piece, Snippet, Solution, Text, convert
+from .markdown import Code, Page, Piece, Snippet, Solution, Stub, Text, convert
+from .stubs import bound, start
 
-__all__ = ["EXECUTED", "PUBLISHED", "SOLVED", "assemble", "executed", "install_cell", "published"]
+__all__ = [
+    "EXECUTED",
+    "FILES",
+    "PUBLISHED",
+    "REQUIRED",
+    "SOLVED",
+    "assemble",
+    "executed",
+    "install_cell",
+    "published",
+    "wheel",
+]
+
+LOGGER = logging.getLogger(__name__)
 
 # Folders under the build folder: what myst-nb executed, what is published, what the course is
 # made from.
@@ -47,26 +62,39 @@ _METADATA = {
     "language_info": {"name": "python"},
 }
 
+# Folder of the site, and of the build, with the library's wheel.
+FILES = "files"
+# What `physml` imports, by pyproject.toml: where one of these is missing, it is not installed.
+REQUIRED = (
+    "ipywidgets", "matplotlib", "networkx", "numpy", "PIL", "safetensors", "torch", "tqdm",
+)  # fmt: skip
+
 _INSTALL = """\
 # Install physml where it is missing, as on Colab. What is already installed stays as it is.
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
-if importlib.util.find_spec("physml") is None:
-{missing}"""
-
-_INSTALL_FROM = """\
-    import subprocess
-    import sys
-
-    requirement = "{requirement}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", requirement], check=True)
+wheel = "{wheel}"
+needed = {needed}
+found = [importlib.util.find_spec(name) for name in needed.split()]
+if not all(spec and spec.origin for spec in found):  # a mere folder of that name has no origin
+    folders = [Path.cwd(), *Path.cwd().parents]
+    sources = [w for f in folders for w in (*f.glob(wheel), *f.glob("{files}/" + wheel))]
+{known}    if not sources:
+        folders.append(Path("physml").resolve())
+        copies = [f for f in folders if (f / "physml/__init__.py").exists()]
+        copies = [f for f in copies if (f / "pyproject.toml").exists()]
+        raise ModuleNotFoundError(
+            f"This notebook needs the package physml. Put {{wheel}}, which the book's page of "
+            "downloads has, beside this notebook and run this cell again; or install a copy of "
+            f"the repository: pip install {{copies[0] if copies else 'PATH/TO/THE/COPY'}}"
+        )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", str(sources[0])]
+    subprocess.run(pip, check=True)
+    sys.modules.pop("physml", None)
     importlib.invalidate_caches()"""
-
-_INSTALL_BY_HAND = """\
-    raise ModuleNotFoundError(
-        "This notebook needs the package physml. Install it from a copy of its repository with "
-        "`pip install PATH/TO/THE/COPY` in the environment of this kernel, and run this cell again."
-    )"""
 
 
 def published(app: Sphinx, docname: str) -> Path:
@@ -92,12 +120,36 @@ def is_notebook(env: BuildEnvironment, docname: str) -> bool:
     return "kernelspec" in top and str(top.get("notebook", "")).lower() != "false"
 
 
-def install_cell(address: Address | None) -> str:
-    """Return the code that makes `physml` importable, or says plainly how to."""
-    if address is None:
-        return _INSTALL.format(missing=_INSTALL_BY_HAND)
-    missing = _INSTALL_FROM.format(requirement=address.requirement)
-    return _INSTALL.format(missing=missing)
+def wheel(app: Sphinx) -> Path | None:
+    """Return the library's wheel, which `tools/build_book.py` made; None if there is none."""
+    return next((Path(app.outdir).parent / FILES).glob("physml-*.whl"), None)
+
+
+def install_cell(address: Address | None = None, wheel: str = "", site: str = "") -> str:
+    """Return the code that makes `physml` importable, or says plainly how to.
+
+    A wheel that lies with the notebook comes first, as in the book's archive, where there may be no
+    network; then the wheel of the site, then the repository. A copy of the repository that is not
+    installed is no reason to do nothing, also where Python would find the folder: its imports fail.
+
+    Parameters
+    ----------
+    address
+        Where the repository is, if that is known.
+    wheel
+        The file name of the wheel, if there is one.
+    site
+        Where the site is, if that is known.
+    """
+    known = ""
+    if wheel and site:
+        known = f'    sources.append("{site.rstrip("/")}/{FILES}/{wheel}")\n'
+    elif address is not None:
+        known = f'    sources.append("{address.requirement}")\n'
+    needed = f'"physml {" ".join(REQUIRED)}"'
+    return _INSTALL.format(
+        needed=needed, files=FILES, wheel=wheel or "physml-*.whl", known=known
+    )
 
 
 def assemble(
@@ -106,6 +158,7 @@ def assemble(
     docname: str,
     address: Address | None = None,
     badge: bool = True,
+    install: str | None = None,
 ) -> nbformat.NotebookNode:
     """Return the notebook of a page.
 
@@ -121,13 +174,17 @@ def assemble(
         Where the repository is, if that is known.
     badge
         Whether to put a Colab button under the title, which leads to the published notebook.
+    install
+        The first cell's code; `install_cell` of the address if it is not given.
 
     Returns
     -------
     nbformat.NotebookNode
         A notebook without outputs: title, Colab button, install cell, and then the page. The cells
-        of an open solution have the tag `solution`, and the label of their exercise.
+        of an open solution have the tag `solution`, and the label of their exercise; the cell to
+        start an exercise from has its label.
     """
+    install = install_cell(address) if install is None else install
     cells: list[nbformat.NotebookNode] = []
     text: list[str] = []
 
@@ -151,7 +208,7 @@ def assemble(
                     picture = "https://colab.research.google.com/assets/colab-badge.svg"
                     text.append(f"[![Open in Colab]({picture})]({address.colab(docname)})")
                 flush()
-                cells.append(_install(address))
+                cells.append(_install(install))
             return
         flush()
         if isinstance(piece, Solution):
@@ -162,6 +219,15 @@ def assemble(
             for cell in cells[first:]:
                 cell.metadata.setdefault("tags", []).append("solution")
                 cell.metadata["exercise"] = piece.exercise
+            return
+        if isinstance(piece, Stub):
+            code = "\n\n".join(
+                part.source if isinstance(part, Snippet) else source.cells[part.index].source
+                for part in piece.pieces
+                if isinstance(part, Snippet | Code)
+            )
+            metadata = {"exercise": piece.exercise}
+            cells.append(nbformat.v4.new_code_cell(start(code), metadata=metadata))
             return
         if isinstance(piece, Snippet):
             cells.append(nbformat.v4.new_code_cell(piece.source))
@@ -176,7 +242,7 @@ def assemble(
     flush()
     cells += [_code(source.cells[i], folded=True) for i in waiting]
     if not begun:
-        cells.insert(0, _install(address))
+        cells.insert(0, _install(install))
     for count, cell in enumerate(cells):
         cell.id = f"cell-{count}"  # not random: the same page gives the same file
     return nbformat.v4.new_notebook(cells=cells, metadata=_metadata(cells))
@@ -190,8 +256,8 @@ def _metadata(cells: Iterable[nbformat.NotebookNode]) -> dict:
     return _METADATA | {"accelerator": "GPU", "colab": colab}
 
 
-def _install(address: Address | None) -> nbformat.NotebookNode:
-    return nbformat.v4.new_code_cell(install_cell(address), metadata={"tags": ["install"]})
+def _install(code: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(code, metadata={"tags": ["install"]})
 
 
 def _code(cell: nbformat.NotebookNode, folded: bool) -> nbformat.NotebookNode:
@@ -224,9 +290,27 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if cited:
             pieces += [Text("## References"), *(Text(entry) for entry in cited.values())]
         address = app.config.physml_address
-        notebook = assemble(pieces, source, docname, address, badge=not solved)
+        name = made.name if (made := wheel(app)) else ""
+        install = install_cell(address, name, app.config.html_baseurl)
+        notebook = assemble(pieces, source, docname, address, not solved, install)
+        _warn_of_taken_names(notebook, docname)
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
+
+
+def _warn_of_taken_names(notebook: nbformat.NotebookNode, docname: str) -> None:
+    """A stub must not take a name that the chapter uses for something else."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stubs = [c for c in code if "exercise" in c.metadata and "solution" not in _tags(c)]
+    own = bound(cell.source for cell in code if "exercise" not in cell.metadata)
+    for cell in stubs:
+        if taken := bound([cell.source]) & own - {"exercises"}:
+            message = "the chapter has a %s already, a name that the stub of %s needs"
+            LOGGER.warning(message, taken.pop(), cell.metadata["exercise"], location=docname)
+
+
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
 
 
 def missing_notebooks(app: Sphinx, env: BuildEnvironment, *_changes: object) -> list[str]:
@@ -240,7 +324,7 @@ def missing_notebooks(app: Sphinx, env: BuildEnvironment, *_changes: object) -> 
 
 
 def copy_notebooks(app: Sphinx, error: Exception | None) -> None:
-    """Put the notebooks into the site, and drop those of pages that are gone (`build-finished`)."""
+    """Put notebooks and wheel into the site, and drop what is out of date (`build-finished`)."""
     if error is not None or app.builder.format != "html":
         return
     build = Path(app.outdir).parent
@@ -253,6 +337,9 @@ def copy_notebooks(app: Sphinx, error: Exception | None) -> None:
     shutil.rmtree(Path(app.outdir) / PUBLISHED, ignore_errors=True)
     if folder.is_dir():
         shutil.copytree(folder, Path(app.outdir) / PUBLISHED)
+    if (made := wheel(app)) is not None:
+        (Path(app.outdir) / FILES).mkdir(exist_ok=True)
+        shutil.copy2(made, Path(app.outdir) / FILES)
 
 
 def page_buttons(

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -117,11 +118,18 @@ def connect(app: Sphinx) -> None:
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for box in doctree.findall(GoalsBox):
         line = box.children[-1]
-        time = f"Reading it takes about {reading_minutes(doctree)} minutes"
+        time = f"Reading it takes about {reading_minutes(_page(box, doctree))} minutes"
         ends = ". " if line.children else "."
         line.insert(0, nodes.Text(f"{time}, without the exercises{ends}"))
     for place in list(doctree.findall(GoalsOf)):
         place.replace_self(_goals(app, place))
+
+
+def _page(node: nodes.Node, doctree: nodes.document) -> nodes.Element:
+    """Return the page on which a node stands; a PDF is one document of all of them."""
+    while node is not None and not isinstance(node, addnodes.start_of_file):
+        node = node.parent
+    return doctree if node is None else node
 
 
 def _goals(app: Sphinx, place: GoalsOf) -> list[nodes.Node]:

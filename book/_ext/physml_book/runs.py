@@ -26,6 +26,13 @@ __all__ = ["Run", "connect", "last_run"]
 _FILE = "physml-runs.json"
 # Seconds between two looks at the memory: often at first, so that a short run is seen too.
 _SOON, _EVERY, _START = 0.05, 0.5, 5.0
+# How far a reader's numbers may differ, in one sentence; the status page has the rest.
+_DIFFER = (
+    "With the same versions, processor and number of threads, your numbers are those of this page; "
+    "other versions, other threads or a GPU add numbers in another order, so that what is drawn at "
+    "random or trained moves within its errors"
+)
+_DIFFER_AT = ("status", "how-far-may-your-numbers-differ")
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def connect(app: Sphinx) -> None:
 
 
 def _say_cost(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Add the last run to the paragraph "Cost: ...", and where symbols and words are told."""
+    """Add the last run to the paragraph "Cost: ...", and below how far other runs may differ."""
     run = last_run(app.env, docname)
     costs = (p for p in doctree.findall(nodes.paragraph) if p.astext().startswith("Cost:"))
     paragraph = next(costs, None)
@@ -108,6 +115,14 @@ def _say_cost(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if len(said) > 1:
         said += nodes.Text(".")
     paragraph += [nodes.Text(" "), said]
+    differ = nodes.emphasis("", _DIFFER)
+    if _DIFFER_AT[0] in app.env.found_docs:
+        uri = f"{app.builder.get_relative_uri(docname, _DIFFER_AT[0])}#{_DIFFER_AT[1]}"
+        link = nodes.reference("", "how far", refuri=uri, internal=True)
+        differ += [nodes.Text(": "), link]
+    differ += nodes.Text(".")
+    where = paragraph.parent.index(paragraph) + 1
+    paragraph.parent.insert(where, nodes.paragraph("", "", differ, classes=["physml-differ"]))
 
 
 class _Meter:

@@ -45,17 +45,16 @@ CUTS = {
         r"action, 0.15, 4.0": "action, 0.15, 0.6",
         r"\(0.24, 0.25, 0.26, 0.265, 0.27088, 0.28, 0.29, 0.30\)": "(0.26, 0.27088)",
         r"thin=round\(interval / step\)": "thin=2",
-        r"n in range\(1, 10 \* film_times": "n in range(1, film_times",
+        r"10 \* (open|film)_times": r"\1_times",
+        r"every=10\)": "every=1)",
         r"burn_in=n // 10, thin=thin": "burn_in=10",
         r"sampler, phi, 320,": "sampler, phi, 12,",
-        r"n % 10 == 0 and n // 10 in film_times": "n in film_times",
-        r"film\[n // 10\]": "film[n]",
     },
     "fields/phi4_machine_learning": {
         r"images\[:20000\]": "images[:500]",
         r"images\[:2000\]": "images[:100]",
         r"steps=1500, lr=rate": "steps=60, lr=rate",
-        r"\(50, 150, 400, 800, 1200\)": "(20, 40)",
+        r"\(30, 60, 100, 150, 250, 400, 600, 800, 1100\)": "(20, 40)",
         r"stages\[1500\]": "stages[60]",
         r", 400, generator\)": ", 5, generator)",
         r"annealed_log_z\(100, 150,": "annealed_log_z(10, 5,",
@@ -76,7 +75,7 @@ CUTS = {
 }
 # where only a part of a page has to do with it: what its cells hold
 ONLY = {"fields/phi4_machine_learning": (
-    r"^import|def prepare|def noisy|network, train|log_z.100, 150|dreams\]")}
+    r"^import|def noisy|def rate|network, train|log_z.100, 150|dreams\]")}
 
 
 def cells(page: str) -> list[str]:

@@ -9,11 +9,17 @@ from pathlib import Path
 import nbformat
 import pytest
 from docutils import nodes
+from docutils.utils import new_document
+from pybtex.database import parse_file, parse_string
+from sphinx import addnodes
 from sphinx_exercise.nodes import solution_node
 
 from physml_book.address import Address, find
+from physml_book.citations import AuthorYear, label
 from physml_book.codelinks import imported, link_names
 from physml_book.execution import cache_folder, execution_key, packages
+from physml_book.gathered import statement
+from physml_book.indexed import GATHERED, GatherChecks
 from physml_book.markdown import Code, Page, Snippet, Solution, Stub, Text, convert
 from physml_book.notebooks import REQUIRED, assemble, install_cell
 from physml_book.reference import source
@@ -425,3 +431,56 @@ def test_run_says_what_it_cost() -> None:
     assert Run(200.0, "2026-03-01").sentence() == (
         "The run that made this page took 3.3 min (1 March 2026)."
     )
+
+
+# ---------------------------------------------------------------- how to find what is cited
+
+
+def test_bibliography_has_the_words_of_the_text_in_the_order_of_the_alphabet() -> None:
+    entries = parse_string(
+        """
+        @misc{a, author={Zeta, A. and Other, B.}, title={A title}, year={1999}}
+        @misc{b, author={{\\'E}t{\\'e}, C.}, title={A title}, year={2001}}
+        @misc{c, author={Eta, D. and E, F. and G, H.}, title={A title}, year={2000}}
+        @misc{d, author={De Bortoli, I.}, title={A title}, year={2024}}
+        """,
+        "bibtex",
+    )
+    shown = AuthorYear().format_bibliography(entries)
+    assert [entry.label.replace("\N{NO-BREAK SPACE}", " ") for entry in shown] == [
+        "De Bortoli, 2024", "Eta et al., 2000", "Été, 2001", "Zeta and Other, 1999"
+    ]
+
+
+def test_no_two_entries_are_cited_by_the_same_words(root: Path) -> None:
+    entries = parse_file(str(root / "book" / "references.bib"), "bibtex").entries.values()
+    labels = [label(entry) for entry in entries]
+    assert sorted(set(labels)) == sorted(labels)
+
+
+def test_checks_stand_together_in_the_index() -> None:
+    document = new_document("page")
+    checks = ("single", "check_gap() (in module physml.exercises)", "id1", "", None)
+    concept = ("single", "check of a proof", "id2", "", None)
+    document += addnodes.index(entries=[checks, concept])
+    GatherChecks(document).apply()
+    (node,) = document.findall(addnodes.index)
+    assert [entry[1] for entry in node["entries"]] == [f"{GATHERED}; check_gap()", concept[1]]
+    assert [entry[2] for entry in node["entries"]] == ["id1", "id2"]
+
+
+@pytest.mark.parametrize(
+    ("title", "paragraph", "said"),
+    [
+        (" (A name)", [nodes.Text("It is so.")], "A name"),
+        ("", [nodes.Text("If "), nodes.math("", "p>0"), nodes.Text(" it is. Or not.")],
+         "If p>0 it is."),
+        ("", [nodes.Text("For all "), nodes.math("", "x"), nodes.Text(" there is")],
+         "For all x there is …"),
+    ],
+)
+def test_theorem_without_a_name_is_listed_by_what_it_says(
+    title: str, paragraph: list[nodes.Node], said: str
+) -> None:
+    theorem = nodes.container("", nodes.title("", title), nodes.paragraph("", "", *paragraph))
+    assert "".join(node.astext() for node in statement(theorem)) == said

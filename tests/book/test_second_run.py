@@ -116,6 +116,16 @@ def test_reference_joins_the_published_cells_with_the_books_outputs() -> None:
     assert published.cells[1].outputs == []
 
 
+def test_stub_of_an_exercise_is_run_and_not_compared() -> None:
+    """The book has no output of it."""
+    published = notebook("x = 1", "print(check(...))")
+    published.cells[1].metadata.exercise = "ex:a"
+    executed = notebook("x = 1")
+    executed.cells[0].execution_count = 1
+    joined = reference(published, executed)
+    assert [cell.metadata.tags for cell in joined.cells] == [[], ["nbval-ignore-output"]]
+
+
 @pytest.mark.parametrize("executed", [("x = 2",), (), ("x = 1", "y = 1")])
 def test_reference_refuses_other_code(executed: tuple[str, ...]) -> None:
     with pytest.raises(NotComparable):

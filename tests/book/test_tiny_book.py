@@ -143,7 +143,38 @@ INTRO = """\
 ```{goals-of} part/one
 ```
 """
-TWO = TOP + "# Chapter two\n\nBack to {prf:ref}`thm-a`.\n\n```{code-cell} ipython3\nprint(2)\n```\n"
+TWO = (
+    TOP
+    + """
+# Chapter two
+
+Back to {prf:ref}`thm-a`.
+
+```{code-cell} ipython3
+---
+tags: [remove-input, picture-only]
+mystnb:
+  image:
+    classes: small
+    alt: A blue square.
+---
+from PIL import Image
+
+Image.new("RGB", (4, 4), "blue")
+```
+
+::::{grid} 1
+:::{grid-item-card} A card
+```{picture-of} small
+```
+:::
+::::
+
+```{code-cell} ipython3
+print(2)
+```
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +277,13 @@ def test_picture_of_a_figure_comes_with_its_words(book: TinyBook) -> None:
     (image,) = page(book, "intro").select("img")
     assert image["alt"] == "A red square."
     assert (book.root / "_build" / "html" / image["src"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_of_a_cell_stands_only_where_it_is_asked_for(book: TinyBook) -> None:
+    (image,) = page(book, "part/two").select("img")
+    assert image["alt"] == "A blue square."
+    assert image.find_parent(class_="sd-card") is not None
+    assert len([c for c in read(book, "part/two").cells if "Image.new" in c.source]) == 1
 
 
 def test_goals_stand_in_the_chapter_and_where_they_are_asked_for(book: TinyBook) -> None:

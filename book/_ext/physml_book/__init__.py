@@ -13,10 +13,11 @@
 * `address`: the repository's address, where it is known;
 * `reference` and `codelinks`: the library's reference, and links to it from code;
 * `finding`: what a search finds and shows; `plain`: formulas where none is set;
-* `head`: what a page says of itself to browsers and to those who link to it; `icons`;
+* `head`: what a page says of itself to browsers and to those who link to it;
+* `mathjax`, `icons` and `pictures`: from the site itself, only what it uses, and when it does;
 * `terms`: glossary entries where their terms stand; `citations`: how the bibliography is sorted;
 * `indexed`: what stands in the index;
-* here: MathJax from the site itself, templates, and the wiring.
+* here: the wiring.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ from . import (
     head,
     icons,
     indexed,
+    mathjax,
     minutes,
     notebooks,
     opening,
+    pictures,
     places,
     printed,
     progress,
@@ -62,7 +65,6 @@ def setup(app: Sphinx) -> dict[str, object]:
     # A change of either value means reading every page again.
     app.add_config_value("physml_execution_key", None, "env", [str])
     app.add_config_value("physml_address", None, "env", [address.Address])
-    app.setup_extension("sphinx-mathjax-offline")
     app.connect("config-inited", _configure)
     app.connect("env-get-outdated", notebooks.missing_notebooks)
     app.connect("doctree-resolved", notebooks.write_notebook, priority=900)
@@ -88,6 +90,8 @@ def setup(app: Sphinx) -> dict[str, object]:
     finding.connect(app)
     head.connect(app)
     icons.connect(app)
+    mathjax.connect(app)
+    pictures.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -95,9 +99,6 @@ def _configure(app: Sphinx, config: Config) -> None:
     root, here = Path(app.srcdir).parent, Path(__file__).parent
     config.templates_path.insert(0, str(here / "templates"))
     config.html_static_path.append(str(here / "static"))
-    # the parts of MathJax that are used: its menu alone is a third of the usual whole, and puts each
-    # formula into the order of the Tab key
-    config.mathjax_path = "mathjax/startup.js"
     for name, value in _KERNEL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 

@@ -77,7 +77,7 @@ def link_names(html: str, names: dict[str, str], address: Callable[[str], str | 
                 seen.add(full)
                 head, tail = match[0][: ends[length - 1]], match[0][ends[length - 1] :]
                 # out of the Tab key's way: there are dozens on a page, and the reference lists them
-                link = f'<a class="physml-code" href="{target}" tabindex="-1">'
+                link = f'<a tabindex="-1" class="physml-code" href="{target}">'
                 return f"{link}{head}</a>{tail}"
             return match[0]
 

@@ -4,8 +4,8 @@
 * Index entries of the chapters count as main ones, and lead to their section; so do the other names
   in `book/other_names.yml`, which a reader may bring along. Library names come after the text.
 * Titles are plain characters, and each page has one.
-* Excerpts are sentences of the page, from `searchtexts.js`, which works without a server too; Sphinx
-  would fetch whole pages, buttons, menus and TeX included (see `static/finding.js`).
+* Excerpts are sentences of the page, from `searchtexts.js`, which works without a server too;
+  Sphinx would fetch whole pages, buttons, menus and TeX included (see `static/finding.js`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LOGGER = logging.getLogger(__name__)
 OTHER_NAMES = "other_names.yml"
 TEXTS = "searchtexts.js"
 
-# American to British, in the syntax that Python and JavaScript share. That a word is spelled wrongly
-# by them does no harm, for it is so in the index and in the query.
+# American to British, in the syntax that Python and JavaScript share. That a word is spelled
+# wrongly by them does no harm, for it is so in the index and in the query.
 _SPELLINGS = [
     (r"(\w{3})(i|y)z(?=(?:e[ds]?|ers?|ing|ations?|ational|able)\b)", r"\1\2s"),
     (r"\b(neighb|behavi|col|fav|harb|lab)or", r"\1our"),

@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from .notebooks import is_notebook
 from .runs import last_run
 
-__all__ = ["connect"]
+__all__ = ["connect", "statement"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -121,10 +121,10 @@ def _theorems(app: Sphinx, docname: str) -> Iterator[Row]:
                 continue
             label = f"{node['realtype'].title()} {'.'.join(map(str, number))}"
             link = _link(app, docname, name, anchor, [nodes.Text(label)])
-            yield [[link], _name(node), [_title(app, docname, name)]]
+            yield [[link], statement(node), [_title(app, docname, name)]]
 
 
-def _name(node: nodes.Element) -> list[nodes.Node]:
+def statement(node: nodes.Element) -> list[nodes.Node]:
     """Return what a theorem is called, or else the first sentence of what it says."""
     title = next(iter(node.findall(nodes.title)), nodes.title())
     # the name of a theorem stands in brackets there

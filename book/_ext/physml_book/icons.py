@@ -1,8 +1,8 @@
 """The icons of the site: a small font with those that its pages use.
 
 The theme brings the whole of Font Awesome twice, as a script of 1.5 MB, which `layout.html` leaves
-out, and as web fonts. The style sheet made here lets browsers take a dozen icons from a font of a
-few thousand bytes; for any other icon they still have the theme's.
+out, and as web fonts. The style sheet made here lets browsers take some two dozen icons from a font
+of a few thousand bytes; the names of the others leave the theme's style sheet.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _FAMILY, _WEIGHT = "Font Awesome 6 Free", 900
 _SOURCE = "vendor/fontawesome/webfonts/fa-solid-900.ttf"
 # what the theme brings and no page asks for
 _UNUSED = ("scripts/fontawesome.js", "scripts/*.map", "scripts/fontawesome*.txt", "styles/*.map")
+_NAMES = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
 
 
 def connect(app: Sphinx) -> None:
@@ -35,7 +36,14 @@ def _write(app: Sphinx, error: Exception | None) -> None:
     static = Path(app.outdir) / "_static"
     if not (static / _SOURCE).exists():  # another theme, as that of slides
         return
-    points = _used(Path(app.outdir), static)
+    pages = " ".join(p.read_text(encoding="utf-8") for p in Path(app.outdir).rglob("*.html"))
+    worn = set(re.findall(r"\bfa-[\w-]+", pages))
+    points: set[int] = set()
+    for path in static.rglob("*.css"):
+        sheet = path.read_text(encoding="utf-8")
+        points |= _icons(sheet, worn)
+        if (thin := _NAMES.sub(lambda rule: _kept(rule, worn), sheet)) != sheet:
+            path.write_text(thin, encoding="utf-8")
     font = TTFont(static / _SOURCE)
     points &= set(font.getBestCmap())
     options = subset.Options(flavor="woff", name_IDs=[], notdef_outline=True, hinting=False)
@@ -56,16 +64,15 @@ def _write(app: Sphinx, error: Exception | None) -> None:
             path.unlink()
 
 
-def _used(site: Path, static: Path) -> set[int]:
-    """The characters of the classes on the pages, and of the theme's and extensions' own icons."""
-    sheets = [path.read_text(encoding="utf-8") for path in static.rglob("*.css")]
-    pages = " ".join(path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
-    worn = set(re.findall(r"\bfa-[\w-]+", pages))
-    points: set[int] = set()
-    for sheet in sheets:
-        for selector, code in re.findall(r'([^{}]+)\{[^{}]*content:\s*"\\(f[0-9a-f]{3})"', sheet):
-            names = set(re.findall(r"\.(fa-[\w-]+)", selector))
-            if not names or names & worn:  # of an extension or of admonitions, or on a page
-                points.add(int(code, 16))
-        points |= {ord(icon) for icon in re.findall(r'--pst-icon-[\w-]+:\s*"(.)"', sheet)}
-    return points
+def _kept(rule: re.Match[str], worn: set[str]) -> str:
+    return rule[0] if worn.intersection(re.findall(r"fa-[\w-]+", rule[0])) else ""
+
+
+def _icons(sheet: str, worn: set[str]) -> set[int]:
+    """The characters of the icons in a style sheet that a page wears, or that have no name."""
+    points = set()
+    for selector, code in re.findall(r'([^{}]+)\{[^{}]*content:\s*"\\(f[0-9a-f]{3})"', sheet):
+        names = set(re.findall(r"\.(fa-[\w-]+)", selector))
+        if not names or names & worn:  # of an extension or of admonitions, or on a page
+            points.add(int(code, 16))
+    return points | {ord(icon) for icon in re.findall(r'--pst-icon-[\w-]+:\s*"(.)"', sheet)}

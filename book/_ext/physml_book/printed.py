@@ -34,8 +34,15 @@ from sphinx.util.texescape import escape
 __all__ = ["Frame", "Slider", "connect", "frames", "read_slider"]
 
 INTRODUCTION = "Introduction"
-# The part that is left out: a reference is looked up, not read, and the site has it linked.
+IN_PRINT = (
+    "This is the book in print. Its pages on the web have what moves and what is folded away here: "
+    "sliders in place of some of their frames, the code that draws figures and tests results, "
+    "each chapter as a notebook to run, and the reference of the library."
+)
+# The part that is left out: a reference is looked up, not read, and the site has it linked. And a
+# page: what can be downloaded from the site.
 LEFT_OUT = "The library"
+LEFT_OUT_PAGE = "downloads"
 
 
 def connect(app: Sphinx) -> None:
@@ -161,7 +168,7 @@ class _Sliders(SphinxPostTransform):
         width, height = Image.open(io.BytesIO(chosen[0].picture)).size
         # beside each other, or below if they would be too small to read
         stacked = width > 1.6 * height and len(chosen) > 1
-        share = 0.8 if stacked else min(0.6, 0.97 / len(chosen))
+        share = 0.66 if stacked else min(0.6, 0.97 / len(chosen))
         row = nodes.paragraph()
         for i, frame in enumerate(chosen):
             image = nodes.image(uri=self._write(frame.picture), alt=frame.alt, width="100%")
@@ -224,6 +231,9 @@ def _parts(app: Sphinx, document: nodes.document) -> None:
         if caption == LEFT_OUT:
             wrapper.parent.remove(wrapper)
             continue
+        for page in list(wrapper.findall(addnodes.start_of_file)):
+            if page["docname"] == LEFT_OUT_PAGE:
+                page.parent.remove(page)
         depth = 3 if toctree.get("numbered") else -1
         wrapper.insert(0, _raw(f"\\physmlpart{{{_tex(caption)}}}{{{depth}}}\n"))
 
@@ -240,8 +250,21 @@ def _parts(app: Sphinx, document: nodes.document) -> None:
             continue
         book.remove(child)
         page += child
+    page.insert(_first_section(page), nodes.paragraph("", "", nodes.emphasis("", *_in_print(app))))
     where = 1 if isinstance(book[0], nodes.title) else 0
     book.insert(where, [_raw("\\physmlnopart{-1}\n"), page])
+
+
+def _first_section(page: nodes.section) -> int:
+    found = (i for i, child in enumerate(page.children) if isinstance(child, nodes.section))
+    return next(found, len(page.children))
+
+
+def _in_print(app: Sphinx) -> list[nodes.Node]:
+    """Say what the site has besides, and where it is if that is known."""
+    site = app.config.html_baseurl
+    where = [nodes.Text(" They are at "), nodes.reference("", site, refuri=site), nodes.Text(".")]
+    return [nodes.Text(IN_PRINT), *(where if site else [])]
 
 
 def _unlink(app: Sphinx, document: nodes.document) -> None:
@@ -254,7 +277,13 @@ def _unlink(app: Sphinx, document: nodes.document) -> None:
             link.replace_self(link.children)
     # what Sphinx cannot lead to in this document either: the site's pages that it makes itself
     for link in list(document.findall(addnodes.pending_xref)):
-        link.replace_self(link.children)
+        item = link.parent
+        while item is not None and not isinstance(item, nodes.list_item):
+            item = item.parent
+        if link.get("reftarget") == "modindex" and item is not None:
+            item.parent.remove(item)  # the library's modules are in the part that is left out
+        elif link.parent is not None:
+            link.replace_self(link.children)
 
 
 def _bibliography(document: nodes.document) -> None:

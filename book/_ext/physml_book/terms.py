@@ -25,7 +25,7 @@ _ENTRY = '<template class="physml-entry" data-term="{}">{}</template>\n'
 
 def connect(app: Sphinx) -> None:
     """Put the entries into pages while these are written."""
-    app.connect("html-page-context", _Entries())
+    app.connect("html-page-context", _Entries(), priority=400)  # before MathJax is asked for
 
 
 def linked_terms(body: str) -> list[str]:
@@ -40,16 +40,17 @@ class _Entries:
         self.known: dict[str, str] | None = None
 
     def __call__(
-        self, app: Sphinx, _page: str, _template: str, context: dict, _doctree: object
+        self, app: Sphinx, page: str, _template: str, context: dict, _doctree: object
     ) -> None:
         names = linked_terms(context.get("body", ""))
         if not names or app.builder.format != "html":
             return
         if self.known is None:
             self.known = dict(_rendered(app))
-        context["body"] += "".join(
-            _ENTRY.format(escape(name), self.known[name]) for name in names if name in self.known
-        )
+        entries = {name: self.known[name] for name in names if name in self.known}
+        context["body"] += "".join(_ENTRY.format(escape(n), html) for n, html in entries.items())
+        if any('class="math' in html for html in entries.values()):
+            app.env.get_domain("math").data["has_equations"][page] = True
 
 
 def _rendered(app: Sphinx) -> Iterator[tuple[str, str]]:

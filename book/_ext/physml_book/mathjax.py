@@ -1,0 +1,56 @@
+"""MathJax from the site itself: in one file, the parts of it that are used.
+
+MathJax's own file for TeX has its menu as well, which is a third of it and puts each formula into
+the order of the Tab key. Its parts can be loaded one by one, but then they come when the page is
+long there; one after the other in one file they are what MathJax's own file is.
+
+Formulas that are set when the book is built need no script. It was measured, and is not done. The
+first chapter has 382 formulas: as MathJax's own HTML they are 300 kB and 7,300 elements, on each
+page anew, where the script is 761 kB once for the whole book, and the build would need a JavaScript
+engine. As MathML they are 74 kB, and a font beside them; but Chromium draws no box around a formula
+and centres the columns of aligned equations, so that theirs do not line up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+__all__ = ["connect"]
+
+FILE = "formulas.js"
+_PARTS = (
+    "startup",  # first, for the others announce themselves to it
+    "core",
+    "input/tex",
+    "output/chtml",
+    "output/chtml/fonts/tex",
+    "a11y/assistive-mml",
+)
+_SETTINGS = {
+    "loader": {"load": []},  # all is there
+    # else formulas get the x-height of the text, which in some fonts makes them a quarter larger,
+    # and lines with e^{-S} jump
+    "chtml": {"matchFontHeight": False, "scale": 1.12},
+}
+
+
+def connect(app: Sphinx) -> None:
+    """Copy MathJax into the site, and load it in pages with formulas."""
+    app.setup_extension("sphinx-mathjax-offline")
+    app.connect("config-inited", _configure)
+    app.connect("build-finished", _write, priority=900)  # when MathJax has been copied
+
+
+def _configure(_app: Sphinx, config: Config) -> None:
+    config.mathjax_path = f"mathjax/{FILE}"
+    config.mathjax3_config = {**_SETTINGS, **(config.mathjax3_config or {})}
+
+
+def _write(app: Sphinx, error: Exception | None) -> None:
+    folder = Path(app.outdir) / "_static" / "mathjax"
+    if error is None and folder.is_dir():
+        parts = [(folder / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS]
+        (folder / FILE).write_text(";\n".join(parts), encoding="utf-8")

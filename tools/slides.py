@@ -116,8 +116,7 @@ def slides(article: Tag, folder: Path) -> list[Slide]:
     article = _cleaned(article)
     for image in article.select("img"):
         if not image.has_attr("width") and "://" not in image["src"]:
-            with Image.open(folder / image["src"]) as picture:
-                image["width"], image["height"] = picture.size
+            image["width"], image["height"] = _size(folder / image["src"])
     chapter = article.select_one("section")
     title = _inner(chapter.find("h1"))
     sections = chapter.find_all("section", recursive=False)
@@ -251,8 +250,13 @@ def _cell(cell: Tag, classes: set[str]) -> Iterator[Item]:
         yield _listing(code, leads=shown)
     if shown:
         yield _listing(printed)
+    for table in output.select(".physml-table table") if output else ():
+        rows = len(table.find_all("tr"))
+        if rows <= _PRINTED:
+            yield Item(str(table), rows * _LINE)
     for figure in output.select("figure") if output else ():
-        yield from _figure(figure)
+        if figure.find_parent("figure") is None:  # a slider is a figure within a numbered one
+            yield from _figure(figure)
 
 
 def _listing(element: Tag, leads: bool = False) -> Item:
@@ -278,6 +282,15 @@ def _figure(figure: Tag) -> Iterator[Item]:
     shape = int(image.get("height") or 1) / int(image.get("width") or 2) if image else 0.5
     picture = _PICTURE * max(1, shape / 0.42)
     yield Item(str(figure), min(picture + _CAPTION, ROOM), note)
+
+
+def _size(picture: Path) -> tuple[int, int]:
+    """Return width and height of a picture: of a drawing in its own units."""
+    if picture.suffix == ".svg":
+        box = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', picture.read_text("utf-8"))
+        return round(float(box[1])), round(float(box[2]))
+    with Image.open(picture) as opened:
+        return opened.size
 
 
 def _sentences(paragraph: Tag) -> list[str]:

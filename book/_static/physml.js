@@ -59,34 +59,37 @@
     if (over > 0) sidebar.scrollTop = over + sidebar.clientHeight / 4;
   };
 
-  /* A displayed equation that does not fit says so, and can be scrolled from the keyboard. */
-  const watch = (formula) => {
-    const box = formula.parentElement;
+  /* What is wider than its place says in its box that it goes on. */
+  const watch = (wide, box, tell = () => {}) => {
     const look = () => {
-      const left = formula.scrollLeft;
-      const most = formula.scrollWidth - formula.clientWidth;
-      const over = most > 1;
-      box.classList.toggle("physml-goes-on", over);
-      box.classList.toggle("physml-more-left", over && left > 1);
-      box.classList.toggle("physml-more-right", over && left < most - 1);
-      if (over) {
-        formula.tabIndex = 0;
-        formula.setAttribute("role", "group");
-        formula.setAttribute("aria-label", "Equation, wider than the screen");
-      } else for (const name of ["tabindex", "role", "aria-label"]) formula.removeAttribute(name);
+      const left = wide.scrollLeft;
+      const most = wide.scrollWidth - wide.clientWidth;
+      box.classList.toggle("physml-goes-on", most > 1);
+      box.classList.toggle("physml-more-left", most > 1 && left > 1);
+      box.classList.toggle("physml-more-right", most > 1 && left < most - 1);
+      tell(most > 1);
     };
     new ResizeObserver(look).observe(box);
-    formula.addEventListener("scroll", look, { passive: true });
+    wide.addEventListener("scroll", look, { passive: true });
   };
-  const watchAll = () => {
-    for (const formula of document.querySelectorAll("div.math > mjx-container")) watch(formula);
-  };
+
+  /* Such an equation can be scrolled from the keyboard. */
+  const watchEquation = (formula) =>
+    watch(formula, formula.parentElement, (over) => {
+      const said = { tabindex: "0", role: "group", "aria-label": "Equation, wider than the screen" };
+      for (const [name, value] of Object.entries(said))
+        if (over) formula.setAttribute(name, value);
+        else formula.removeAttribute(name);
+    });
 
   document.addEventListener("DOMContentLoaded", () => {
     for (const side of ["primary", "secondary"]) menu(side);
   });
   addEventListener("load", () => {
     settle();
-    window.MathJax?.startup?.promise?.then(watchAll);
+    for (const box of document.querySelectorAll(".pst-scrollable-table-container")) watch(box, box);
+    window.MathJax?.startup?.promise?.then(() => {
+      document.querySelectorAll("div.math > mjx-container").forEach(watchEquation);
+    });
   });
 })();

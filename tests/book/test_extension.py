@@ -380,7 +380,7 @@ def linked(code: str) -> list[tuple[str, str]]:
     known = ("exact.gap", "rbm.Machine", "rbm.Machine.of", "lattice.Box")
     address = {f"physml.{name}": f"lib.html#physml.{name}" for name in known}.get
     html = link_names(highlighted(code), imported([code]), address)
-    found = re.findall(r'<a class="physml-code" href="([^"]+)">(.*?)</a>', html)
+    found = re.findall(r'<a tabindex="-1" class="physml-code" href="([^"]+)">(.*?)</a>', html)
     assert re.sub("<[^>]+>", "", html) == re.sub("<[^>]+>", "", highlighted(code))
     return [(href.split("#")[1], re.sub("<[^>]+>", "", text)) for href, text in found]
 

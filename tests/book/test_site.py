@@ -43,6 +43,20 @@ def test_page_fits_a_phone(visit, name: str) -> None:
     assert width <= PHONE["width"]
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_pictures_keep_their_shape_on_a_phone(visit, name: str) -> None:
+    page = visit(name, viewport=PHONE).page
+    bent = page.evaluate("""async () => {
+      const seen = [...document.querySelectorAll("article .cell_output img")]
+        .filter(image => image.getClientRects().length);
+      await Promise.all(seen.map(image => (image.loading = "eager", image.decode())));
+      const ratio = image => image.clientWidth * image.naturalHeight
+        / (image.clientHeight * image.naturalWidth);
+      return seen.filter(image => Math.abs(ratio(image) - 1) > 0.03).map(image => image.alt);
+    }""")
+    assert bent == []
+
+
 # axe-core, once in each scheme. It does not look into what MathJax draws, which is one picture with
 # a text beside it, nor, to save time, into the words of code, whose colours are the same on all
 # pages; contrast is all that a dark page has of its own.

@@ -103,6 +103,38 @@ def test_cells_show_what_they_print_and_marked_ones_their_code() -> None:
     assert [f"print({i})" in text for i in (1, 2, 3)] == [False, True, False]
 
 
+def test_cells_show_their_tables() -> None:
+    def table(words: list[str]) -> str:
+        rows = "".join(f"<tr><td>{word}</td></tr>" for word in words)
+        return cell("", "t", "").replace(
+            '<div class="cell_output">',
+            '<div class="cell_output"><div class="output text_html"><div class="physml-table">'
+            f"<table>{rows}</table></div></div>",
+        )
+
+    text = shown(section(table(["short", "one"]) + table(["long"] * 40)))
+    assert "<td>short</td>" in text
+    assert "long" not in text
+
+
+def test_numbered_slider_is_shown_once() -> None:
+    slider = '<figure class="physml-flipbook"><div class="frames"></div></figure>'
+    words = '<span class="caption-text">It moves. Then it stops.</span>'
+    caption = f"<figcaption><p>{words}</p></figcaption>"
+    figure = f'<div class="cell_output"><figure>{slider}{caption}</figure>'
+    made = section(cell("", "t", "").replace('<div class="cell_output">', figure))
+    assert shown(made).count("physml-flipbook") == 1
+    assert "It moves." in shown(made)
+    assert "Then it stops." not in shown(made)
+
+
+def test_drawing_has_the_shape_that_it_says(tmp_path: Path) -> None:
+    svg = '<?xml version="1.0"?>\n<svg width="460.8pt" viewBox="0 0 460.8 230.4"></svg>'
+    (tmp_path / "a.svg").write_text(svg, encoding="utf-8")
+    page = article('<figure><img src="a.svg"></figure>')
+    assert 'height="230" src="a.svg" width="461"' in shown(slides.slides(page, tmp_path))
+
+
 def test_exercises_are_listed_without_their_solutions() -> None:
     made = section(
         '<div class="exercise admonition"><p class="admonition-title">Exercise 1 (Name)</p>'

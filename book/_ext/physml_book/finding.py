@@ -19,6 +19,7 @@ import yaml
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.search import languages
 from sphinx.search.en import SearchEnglish
 from sphinx.util import logging
@@ -96,9 +97,9 @@ def sentences(node: nodes.Node) -> Iterator[str]:
         return  # a remark on the page, as what it costs
     if isinstance(node, nodes.definition_list_item):
         terms = ", ".join(words(term) for term in node.findall(nodes.term))
-        first, *rest = [said for part in node.findall(nodes.definition) for said in sentences(part)]
-        yield f"{terms}: {first}"
-        yield from rest
+        said = [each for part in node.findall(nodes.definition) for each in sentences(part)]
+        yield ": ".join([terms, *said[:1]])
+        yield from said[1:]
         return
     if isinstance(node, nodes.TextElement):
         text = re.sub(r"\s+", " ", words(node)).strip()
@@ -133,7 +134,7 @@ def _plain_titles(app: Sphinx, _doctree: nodes.document) -> None:
 # -------------------------------------------------------------------------------- the index
 
 
-def _place_names(app: Sphinx, env: object) -> None:
+def _place_names(app: Sphinx, env: BuildEnvironment) -> None:
     """Find where each other name leads: the section of a label, or of an entry of the index."""
     path = Path(app.srcdir) / OTHER_NAMES
     table = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -149,10 +150,11 @@ def _place_names(app: Sphinx, env: object) -> None:
             place = labels[key][:2]
         elif key.lower() in entries:
             place = entries[key.lower()]
+            others = [*others, key]
         else:
             LOGGER.warning("%s: there is no label or index entry %r", OTHER_NAMES, key)
             continue
-        places.setdefault(place[0], []).extend((name, place[1]) for name in [*others, key])
+        places.setdefault(place[0], []).extend((name, place[1]) for name in others)
     app.env.physml_other_names = places
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fontTools import subset
+from fontTools import subset  # comes with matplotlib
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 

@@ -224,6 +224,8 @@ def _write_texts(app: Sphinx) -> list:
     if indexer is None:
         return []
     for docname, titles in indexer._all_titles.items():
+        # its number is in an element of its own there, which would count as a part of its words
+        indexer._titles[docname] = re.sub(r"<[^>]+>", "", indexer._titles[docname])
         shown = {
             title.astext(): words(title)
             for title in app.env.get_doctree(docname).findall(nodes.title)

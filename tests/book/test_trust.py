@@ -94,7 +94,7 @@ def test_errata_have_date_page_fault_and_state(soups: dict[str, BeautifulSoup]) 
     ledgers = [section for section in sections if section.select("table")]
     assert len(ledgers) >= len(CHAPTERS)
     for section in ledgers:
-        assert section.select("h2 a.reference.internal")  # the page
+        assert section.select("p a.reference.internal")  # the page
         for row in section.select("tbody tr"):
             known, fault, since, state = (cell.get_text(strip=True) for cell in row.select("td"))
             assert date.fromisoformat(since) <= date.fromisoformat(known)

@@ -116,7 +116,7 @@ def _tables(site: Path, titles: dict[str, str], show: str, archive: bool) -> Ite
             if archive or name != ARCHIVE:
                 rows.append([_link(site, path, path.name), said])
         if rows:
-            yield _table(("the whole", "what it is"), rows)
+            yield _table(("of the whole book", "what it is"), rows)
     kinds = [_KINDS[i] for i in _SHOWN[show]]
     there = [kind for kind in kinds if any(_path(site, kind, name).exists() for name in titles)]
     if there:
@@ -124,7 +124,7 @@ def _tables(site: Path, titles: dict[str, str], show: str, archive: bool) -> Ite
             [title, *(_link(site, _path(site, kind, name), kind[0]) for kind in there)]
             for name, title in titles.items()
         ]
-        yield _table(("chapter", *(kind[0] for kind in there)), rows)
+        yield _table(("of each chapter", *(kind[0] for kind in there)), rows)
     words = [word for _, word, _ in kinds if word in _lacking(site, titles, archive)]
     if show == "all":
         words += [w for _, w, _ in _FILES if w in _lacking(site, titles, archive)]

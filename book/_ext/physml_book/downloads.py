@@ -163,7 +163,8 @@ def _link(site: Path, path: Path, words: str) -> str:
 
 def _title(page: Path) -> str:
     """Return the title of a page as it stands there, formulas and number included."""
-    found = re.search(r"<h1>(.*?)(?:<a class=\"headerlink\".*?)?</h1>", page.read_text("utf-8"))
+    # a page may have its title a second time, plain, for printing
+    found = re.search(r"<h1>((?:(?!</h1>).)*?)<a class=\"headerlink\"", page.read_text("utf-8"))
     return found[1] if found else page.stem
 
 
@@ -171,7 +172,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f'<th class="head">{word}</th>' for word in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        '<div class="pst-scrollable-table-container"><table class="docutils align-default">'
+        '<div class="pst-scrollable-table-container"><table class="table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -55,7 +55,7 @@ _LONG = 3  # lines of an item of a list, beyond which a slide shows its first se
 _PRINTED = 14  # lines of what a cell prints that a slide can show
 _SMALL, _CODE_COLUMNS = 0.76, 80  # the size of code, and how many columns fit
 # The slide that the teaching page shows: a deck, and words that its heading has.
-_SHOWN = ("rbm-ultraviolet_regulator", "too few hidden units")
+_SHOWN = ("data-mnist_spectra", "Removing hidden units")
 _BROWSERS = ("chromium", "google-chrome")
 
 
@@ -452,7 +452,7 @@ def _copy_machinery(html_folder: Path, target: Path) -> None:
 def picture(decks: Path, target: Path) -> bool:
     """Draw the slide that the teaching page shows, and return whether a browser was there to do it.
 
-    It is the first slide with a figure under its heading.
+    It is the first slide with a figure under its heading, or with any.
 
     Parameters
     ----------
@@ -467,17 +467,17 @@ def picture(decks: Path, target: Path) -> bool:
         return False
     soup = BeautifulSoup(deck.read_text(encoding="utf-8"), "html.parser")
     found = soup.select(".slides > section")
-    right = [n for n, s in enumerate(found) if _SHOWN[1] in s.get_text() and s.find("figure")]
+    drawn = [n for n, slide in enumerate(found) if slide.find("figure")]
+    right = [n for n in drawn if _SHOWN[1] in found[n].find("h2").get_text()] or drawn or [0]
     with tempfile.TemporaryDirectory() as scratch:
         shot = Path(scratch) / "slide.png"
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command += ["--window-size=1280,720", "--virtual-time-budget=20000"]
         command += [f"--user-data-dir={scratch}/profile", f"--screenshot={shot}"]
-        address = f"{deck.as_uri()}#/{right[0] if right else 1}"
+        address = f"{deck.as_uri()}#/{right[0]}"
         subprocess.run([*command, address], capture_output=True, check=True, timeout=120)
         with Image.open(shot) as image:
-            drawn = image.convert("RGB").quantize(64)
-            drawn.save(target, optimize=True)
+            image.convert("RGB").quantize(64).save(target, optimize=True)
     return True
 
 

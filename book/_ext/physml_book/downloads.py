@@ -116,7 +116,7 @@ def _tables(site: Path, titles: dict[str, str], show: str, archive: bool) -> Ite
             if archive or name != ARCHIVE:
                 rows.append([_link(site, path, path.name), said])
         if rows:
-            yield _table(("the whole", "what it is"), rows)
+            yield _table(("of the whole book", "what it is"), rows)
     kinds = [_KINDS[i] for i in _SHOWN[show]]
     there = [kind for kind in kinds if any(_path(site, kind, name).exists() for name in titles)]
     if there:
@@ -124,7 +124,7 @@ def _tables(site: Path, titles: dict[str, str], show: str, archive: bool) -> Ite
             [title, *(_link(site, _path(site, kind, name), kind[0]) for kind in there)]
             for name, title in titles.items()
         ]
-        yield _table(("chapter", *(kind[0] for kind in there)), rows)
+        yield _table(("of each chapter", *(kind[0] for kind in there)), rows)
     words = [word for _, word, _ in kinds if word in _lacking(site, titles, archive)]
     if show == "all":
         words += [w for _, w, _ in _FILES if w in _lacking(site, titles, archive)]
@@ -163,7 +163,8 @@ def _link(site: Path, path: Path, words: str) -> str:
 
 def _title(page: Path) -> str:
     """Return the title of a page as it stands there, formulas and number included."""
-    found = re.search(r"<h1>(.*?)(?:<a class=\"headerlink\".*?)?</h1>", page.read_text("utf-8"))
+    # a page may have its title a second time, plain, for printing
+    found = re.search(r"<h1>((?:(?!</h1>).)*?)<a class=\"headerlink\"", page.read_text("utf-8"))
     return found[1] if found else page.stem
 
 
@@ -171,7 +172,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f'<th class="head">{word}</th>' for word in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        '<div class="pst-scrollable-table-container"><table class="docutils align-default">'
+        '<div class="pst-scrollable-table-container"><table class="table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -102,10 +102,11 @@ def _foot(
         report = link(f"{address.url}/issues/new?title={title}", "Report it")
         parts.append(f"Found an error? {report}.")
     elif _ERRATA in known:
-        target = f"{context['pathto'](_ERRATA)}#{_REPORT}"
+        # on its own page the path is a bare "#"
+        target = f"{context['pathto'](_ERRATA).removesuffix('#')}#{_REPORT}"
         parts.append(f"Found an error? {link(target, 'How to report it')}.")
     if _ERRATA in known:
-        parts.append(link(f"{context['pathto'](_ERRATA)}", "Errata"))
+        parts.append(link(context["pathto"](_ERRATA), "Errata"))
     parts += [link(context["pathto"](name), words) for name, words in _PAGES if name in known]
     if parts:
         context["theme_extra_footer"] = f'<p class="physml-foot">{" · ".join(parts)}</p>'

@@ -172,9 +172,14 @@ def test_small_letters_are_seen() -> None:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_pictures_are_sharp_on_a_screen_of_fine_pixels(visit, name: str) -> None:
     page = visit(name, viewport=DESK).page
-    blurred = page.evaluate("""() => [...document.querySelectorAll("article .cell_output img")]
-      .filter(i => i.getClientRects().length && !/\\.svg$/.test(i.src))
-      .filter(i => i.naturalWidth < 1.95 * i.getBoundingClientRect().width).map(i => i.alt)""")
+    blurred = page.evaluate("""async () => {
+      const images = [...document.querySelectorAll("article .cell_output img")]
+        .filter(i => i.getClientRects().length && !/\\.svg$/.test(i.src));
+      images.forEach(i => { i.loading = "eager" });  // or they wait to be seen
+      await Promise.all(images.map(i => i.decode()));
+      return images.filter(i => i.naturalWidth < 1.95 * i.getBoundingClientRect().width)
+        .map(i => i.alt);
+    }""")
     assert blurred == []
 
 

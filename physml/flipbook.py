@@ -388,7 +388,7 @@ def _draw(
     ground = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(ground, picture).convert("RGB")
     # a drawing has few colours: a palette makes the file three times smaller and looks the same
-    picture = picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture = picture.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     stream = io.BytesIO()
     picture.save(stream, format="png", optimize=True)
     return stream.getvalue(), ranges

@@ -55,8 +55,8 @@ _TAG = "solution"
 _NO_DATA = "DataUnavailable"  # the one error that is no fault of the notebook
 # Lines of code this short are in every notebook, and tell nothing.
 _TELLING = 12
-# Nor do these: the arguments of a function, and a check of a name.
-_PLAIN = re.compile(r"def \w+\([\w, ]*\):|print\(exercises\.check_\w+\([A-Za-z_]\w*\)\)")
+# Nor do these: the arguments of a function, and a check of a name or before what it checks.
+_PLAIN = re.compile(r"def \w+\([\w, ]*\):|print\(exercises\.check_\w+\((?:[A-Za-z_]\w*\)\))?")
 
 
 class NotACourse(ValueError):

@@ -215,6 +215,8 @@ def _paragraph(paragraph: Tag, after: Tag | None) -> Iterator[Item]:
         if shown and _plain(shown[-1][0]) == _plain(lead):
             shown.pop()
         shown.append((lead, True))
+    elif len(said) <= 2 and not marked and not re.search("<(em|strong)>", " ".join(said)):
+        shown = []  # a remark, for the lecturer to make
     note = _note(paragraph)
     for source, leading in shown:
         goes_on = " goes-on" if _plain(source)[:1].islower() else ""
@@ -242,15 +244,17 @@ def _list(items: Tag) -> Iterator[Item]:
 def _cell(cell: Tag, classes: set[str]) -> Iterator[Item]:
     if "tag_no-slide" in classes:
         return
+    folded = cell.select_one(":scope > details.hide") is not None and "tag_slide" not in classes
     output = cell.select_one(":scope > .cell_output, :scope > details .cell_output")
     printed = output.select_one(".output.stream, .output.text_plain") if output else None
     said = printed.get_text().strip("\n").count("\n") + 1 if printed else 0
     shown = 0 < said <= _PRINTED
     if "tag_slide" in classes and (code := cell.select_one(".cell_input")):
         yield _listing(code, leads=shown)
-    if shown:
+    if shown and not folded:
         yield _listing(printed)
-    for table in output.select(".physml-table table") if output else ():
+    # what folded code tests is for readers; what it draws is shown
+    for table in output.select(".physml-table table") if output and not folded else ():
         rows = len(table.find_all("tr"))
         if rows <= _PRINTED:
             yield Item(str(table), rows * _LINE)

@@ -91,9 +91,11 @@ def ising_infinite(beta: float) -> IsingState:
 
     L. Onsager, Phys. Rev. 65 (1944) 117: with :math:`k=2\sinh2\beta/\cosh^22\beta`,
 
-    .. math:: \tfrac1N\ln Z=\ln(\sqrt2\cosh2\beta)+\frac1\pi\int_0^{\pi/2}d\theta\,
-              \ln\bigl(1+\sqrt{1-k^2\sin^2\theta}\bigr),\qquad
-              e=-\coth2\beta\,\bigl[1+\tfrac2\pi(2\tanh^22\beta-1)K(k)\bigr],
+    .. math::
+
+        \tfrac1N\ln Z&=\ln(\sqrt2\cosh2\beta)+\frac1\pi\int_0^{\pi/2}d\theta\,
+        \ln\bigl(1+\sqrt{1-k^2\sin^2\theta}\bigr),\\
+        e&=-\coth2\beta\,\bigl[1+\tfrac2\pi(2\tanh^22\beta-1)K(k)\bigr],
 
     and :math:`m=(1-\sinh^{-4}2\beta)^{1/8}` above :math:`\beta_c`, zero below (C. N. Yang, Phys.
     Rev. 85 (1952) 808). The integral is done by the double-exponential rule, which is indifferent
@@ -127,9 +129,11 @@ def ising_finite(beta: float, shape: Sequence[int]) -> IsingState:
 
     B. Kaufman, Phys. Rev. 76 (1949) 1232: on `m` rows of `n` columns
 
-    .. math:: Z=\tfrac12(2\sinh2\beta)^{mn/2}\Bigl[
-              \prod_{r=0}^{n-1}2\cosh\tfrac m2\gamma_{2r+1}+\prod2\sinh\tfrac m2\gamma_{2r+1}
-              +\prod2\cosh\tfrac m2\gamma_{2r}+\prod2\sinh\tfrac m2\gamma_{2r}\Bigr]
+    .. math::
+
+        Z=\tfrac12(2\sinh2\beta)^{mn/2}\Bigl[
+        &\prod_{r=0}^{n-1}2\cosh\tfrac m2\gamma_{2r+1}+\prod2\sinh\tfrac m2\gamma_{2r+1}\\
+        &+\prod2\cosh\tfrac m2\gamma_{2r}+\prod2\sinh\tfrac m2\gamma_{2r}\Bigr]
 
     with :math:`\cosh\gamma_l=\cosh^22\beta/\sinh2\beta-\cos(\pi l/n)`,
     :math:`\gamma_l>0` but for :math:`\gamma_0=2\beta+\ln\tanh\beta`, which changes sign at

@@ -24,8 +24,10 @@ def phi4_log_z(mu2: float, g: float) -> float:
 
     With :math:`a=3\mu^4/4g`,
 
-    .. math:: Z=\sqrt{3\mu^2/g}\;e^aK_{1/4}(a)\quad(\mu^2>0),\qquad
-              Z=\pi\sqrt{3|\mu^2|/2g}\;e^a[I_{1/4}(a)+I_{-1/4}(a)]\quad(\mu^2<0),
+    .. math::
+
+        Z&=\sqrt{3\mu^2/g}\;e^aK_{1/4}(a)\quad(\mu^2>0),\\
+        Z&=\pi\sqrt{3|\mu^2|/2g}\;e^a[I_{1/4}(a)+I_{-1/4}(a)]\quad(\mu^2<0),
 
     and :math:`Z=\frac12\Gamma(\frac14)(24/g)^{1/4}` at :math:`\mu^2=0`. Source: Gradshteyn and
     Ryzhik, 3.323.3, for the first; the second is its continuation to :math:`-\mu^2`. The Bessel

@@ -11,9 +11,9 @@ r"""The :math:`\phi^4` neural network: two layers, no couplings within a layer, 
 
 .. math::
 
-    p(\phi)\propto\exp\Big[-\sum_i(r_i\phi_i+a_i\phi_i^2+b_i\phi_i^4)
-                           +\sum_j\ln z_j\big((W^T\phi)_j-s_j\big)\Big],\qquad
-    z_j(x)=\int dh\,e^{xh-m_jh^2-n_jh^4} .
+    p(\phi)&\propto\exp\Big[-\sum_i(r_i\phi_i+a_i\phi_i^2+b_i\phi_i^4)
+                           +\sum_j\ln z_j\big((W^T\phi)_j-s_j\big)\Big],\\
+    z_j(x)&=\int dh\,e^{xh-m_jh^2-n_jh^4} .
 
 A layer may also be two-valued, ``"binary"`` (0 and 1) or ``"spin"`` (-1 and 1); then its quadratic
 and quartic terms are constants or a part of the linear one, and are left out. The limits:

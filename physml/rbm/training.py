@@ -4,9 +4,9 @@ The gradient of the mean log-likelihood is a difference of expectations,
 
 .. math::
 
-    \partial_W=\langle\phi h^T\rangle_{\rm data}-\langle\phi h^T\rangle_{\rm model},\quad
-    \partial_\eta=W^T(\langle\phi\rangle_{\rm data}-\langle\phi\rangle_{\rm model}),\quad
-    \partial_{\mu^2}=-\tfrac12(\langle\phi^2\rangle_{\rm data}-\langle\phi^2\rangle_{\rm model}),
+    \partial_W&=\langle\phi h^T\rangle_{\rm data}-\langle\phi h^T\rangle_{\rm model},\\
+    \partial_\eta&=W^T(\langle\phi\rangle_{\rm data}-\langle\phi\rangle_{\rm model}),\\
+    \partial_{\mu^2}&=-\tfrac12(\langle\phi^2\rangle_{\rm data}-\langle\phi^2\rangle_{\rm model}),
 
 with :math:`\langle\phi h^T\rangle=\langle\phi\rangle\eta^T+\sigma^2\langle\phi\phi^T\rangle W`.
 The methods differ in the second term (persistent chains, short chains from the data, or the exact

@@ -173,7 +173,7 @@ def test_chapter_has_exercises_with_solutions_and_figures(built: Path, name: str
     labels = {c.metadata["exercise"] for c in notebook.cells if "exercise" in c.metadata}
     stated = re.findall(r"^> \*\*Exercise ", "\n".join(c.source for c in notebook.cells), re.M)
     assert len(labels) == len(stated) >= 6
-    assert sum("plt.show()" in code for code in code_of(notebook).values()) >= 2
+    assert sum("plotting.show(" in code for code in code_of(notebook).values()) >= 2
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

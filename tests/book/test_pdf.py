@@ -112,7 +112,7 @@ def test_the_book_is_whole(text: str, root: Path) -> None:
     assert "??" not in text
     _title, toc, body = words.split("Introduction", 2)
     assert "Bibliography" in toc and "Index" in toc
-    assert "Fields as graphs" in toc and "The library" not in toc
+    assert "Fields as graphs" in toc and "Data, figures and exercises" not in toc
     assert "Hammersley and Peter Clifford" in body
 
 

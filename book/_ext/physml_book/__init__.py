@@ -111,8 +111,8 @@ def _configure(app: Sphinx, config: Config) -> None:
 
     config.physml_address = address.find(root)
     theme = config.html_theme_options
-    # else the theme has a header of its own above the page's, with nothing in it but a second search
-    # field and menu buttons, and it is these that its script binds
+    # else the theme has a header of its own above the page's, with nothing in it but a second
+    # search field and menu buttons, and it is these that its script binds
     theme["navbar_persistent"] = []
     theme["back_to_top_button"] = False  # on a phone it lies on equations; the page's menu is there
     buttons = ("use_repository_button", "use_issues_button", "use_edit_page_button")

@@ -59,8 +59,10 @@ class Table:
         return list(zip(*self.columns.values(), strict=True))
 
     def __repr__(self) -> str:
-        heads = [re.sub(r"([_^])\{(.*?)\}", r"\1\2", head) for head in self.columns]
-        lines = [heads, *self.rows]
+        lines = [
+            [re.sub(r"([_^])\{(.*?)\}", r"\1\2", word) for word in line]
+            for line in (self.columns, *self.rows)
+        ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         right = [_is_numeric(entries) for entries in self.columns.values()]
         text = [

@@ -62,6 +62,12 @@ def test_heads_are_set(head, html):
     assert f">{html}</th>" in Table({head: [1]})._repr_html_()
 
 
+def test_marks_of_levels_are_for_html():
+    table = Table({"τ_{int}": ["e^{−2}", "χ_2"]})
+    assert repr(table).splitlines() == ["τ_int", "e^−2", "χ_2"]
+    assert "e<sup>−2</sup>" in table._repr_html_()
+
+
 def test_entries_are_printed_in_few_digits():
     table = Table({"a": [math.pi, torch.tensor(2.0), 12, None, "x"]})
     assert [row[0] for row in table.rows] == ["3.142", "2", "12", "None", "x"]

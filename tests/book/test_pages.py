@@ -168,6 +168,14 @@ def test_small_letters_are_seen() -> None:
     assert letters(svg + '<g transform="translate(1 2) scale(0.08 -0.08)">') == (460.8, 8.0)
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_pictures_have_their_place_before_they_come(soups, name: str) -> None:
+    """Or the page would move under who reads it, and jump past the place a link leads to."""
+    images = soups[name].select("article .cell_output img")
+    placed = [bool(i.get("width")) or "width:" in i.get("style", "") for i in images]
+    assert all(placed)
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_pictures_are_sharp_on_a_screen_of_fine_pixels(visit, name: str) -> None:

@@ -13,6 +13,8 @@ __all__ = ["connect"]
 
 _PICTURE = re.compile(r'<img(?=[^>]* src="(?!data:)([^"]+)")(?![^>]* loading=)')
 
+_DRAWING = re.compile(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"')
+
 
 def connect(app: Sphinx) -> None:
     """Mark the pictures of each page, when it has been written."""
@@ -27,11 +29,21 @@ def _mark(app: Sphinx, _page: str, _template: str, context: dict, doctree: objec
     def picture(found: re.Match[str]) -> str:
         size = ""
         file = files.get(posixpath.basename(found[1]))
-        if file is not None and file.suffix in (".png", ".jpg"):
-            tag = found.string[found.start() : found.string.index(">", found.start())]
-            if " width=" not in tag and " height=" not in tag:
-                with Image.open(file) as image:
-                    size = ' width="{}" height="{}"'.format(*image.size)
+        tag = found.string[found.start() : found.string.index(">", found.start())]
+        if file is not None and " width=" not in tag and " height=" not in tag:
+            size = _size(file)
         return f'<img loading="lazy"{size}'
 
     context["body"] = _PICTURE.sub(picture, context["body"])
+
+
+def _size(file: Path) -> str:
+    """Return the attributes with the size of a picture, if it has one."""
+    if file.suffix in (".png", ".jpg"):
+        with Image.open(file) as image:
+            width, height = image.size
+    elif file.suffix == ".svg" and (found := _DRAWING.search(file.read_text("utf-8"))):
+        width, height = (round(float(length) * 4 / 3) for length in found.groups())  # from points
+    else:
+        return ""
+    return f' width="{width}" height="{height}"'

@@ -62,7 +62,7 @@ CUTS = {
     "diffusion/diffusion_phi4": {
         r"10240": "768",
         r"0.5, 2048": "0.5, 256",
-        r"1024, generator": "64, generator",
+        r'1024, "hot"': '64, "hot"',
         r"burn_in=100, keep": "burn_in=4, keep",
         r"steps=250": "steps=4",
         r"4e-3, 250": "4e-3, 4",

@@ -61,6 +61,8 @@ class Colab:
             run([sys.executable, "-m", "venv", str(self.venv)])
             install = [str(self.python), "-m", "pip", "install", "--quiet", "--no-compile"]
             run([*install, "-r", str(self.root / _PINS)])
+            # matplotlib lists the fonts when it is first used, and a notebook would say so
+            run([str(self.python), "-c", "import matplotlib.font_manager"])
             self._write_kernel()
             (self.folder / "installed").write_text(self._key())
         self._install_library()

@@ -215,8 +215,6 @@ def _paragraph(paragraph: Tag, after: Tag | None) -> Iterator[Item]:
         if shown and _plain(shown[-1][0]) == _plain(lead):
             shown.pop()
         shown.append((lead, True))
-    elif len(said) <= 2 and not marked and not re.search("<(em|strong)>", " ".join(said)):
-        shown = []  # a remark, for the lecturer to make
     note = _note(paragraph)
     for source, leading in shown:
         goes_on = " goes-on" if _plain(source)[:1].islower() else ""

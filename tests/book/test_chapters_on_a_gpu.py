@@ -71,6 +71,7 @@ CUTS = {
         r"near, 0.1\), 600": "near, 0.1), 50",
         r", 2048, seed": ", 256, seed",
         r"repeats=4": "repeats=2",
+        r"steps=80": "steps=20",
     },
 }
 # where only a part of a page has to do with it: what its cells hold

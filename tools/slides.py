@@ -188,7 +188,7 @@ def _items(section: Tag) -> Iterator[Item]:
             yield from _cell(child, classes)
         elif child.name in ("ul", "ol"):
             yield from _list(child)
-        elif classes & {"dropdown", "solution"} or _is_proof(child):
+        elif classes & {"dropdown", "solution", "physml-goals"} or _is_proof(child):
             yield Item(note=_note(child))
         elif "admonition" in classes:
             yield Item(str(child), 40 + _text_height(child))

@@ -73,13 +73,13 @@
     wide.addEventListener("scroll", look, { passive: true });
   };
 
-  /* Such an equation can be scrolled from the keyboard. */
-  const watchEquation = (formula) =>
-    watch(formula, formula.parentElement, (over) => {
-      const said = { tabindex: "0", role: "group", "aria-label": "Equation, wider than the screen" };
-      for (const [name, value] of Object.entries(said))
-        if (over) formula.setAttribute(name, value);
-        else formula.removeAttribute(name);
+  /* What scrolls can be scrolled from the keyboard, too. */
+  const watchNamed = (wide, box, name) =>
+    watch(wide, box, (over) => {
+      const said = { tabindex: "0", role: "group", "aria-label": `${name}, wider than its place` };
+      for (const [key, value] of Object.entries(said))
+        if (over) wide.setAttribute(key, value);
+        else wide.removeAttribute(key);
     });
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -88,8 +88,10 @@
   addEventListener("load", () => {
     settle();
     for (const box of document.querySelectorAll(".pst-scrollable-table-container")) watch(box, box);
+    for (const box of document.querySelectorAll(".physml-table")) watchNamed(box, box, "Table");
     window.MathJax?.startup?.promise?.then(() => {
-      document.querySelectorAll("div.math > mjx-container").forEach(watchEquation);
+      for (const formula of document.querySelectorAll("div.math > mjx-container"))
+        watchNamed(formula, formula.parentElement, "Equation");
     });
   });
 })();

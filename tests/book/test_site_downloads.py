@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from visits import serve
 
 import course
 import publish
@@ -134,17 +135,10 @@ def test_part_that_is_gone_is_named_and_not_linked(tmp_path: Path) -> None:
 def test_every_download_arrives(chromium, site: Path) -> None:
     """Pressed one by one on the page of downloads, from a server."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve(site) as address:
         page = chromium.new_page()
         try:
-            page.goto(f"http://127.0.0.1:{server.server_address[1]}/downloads.html")
+            page.goto(f"{address}downloads.html")
             links = page.locator(".physml-downloads a[download]")
             assert links.count() == 3 + 3 * len(CHAPTERS)
             for index in range(links.count()):
@@ -156,7 +150,6 @@ def test_every_download_arrives(chromium, site: Path) -> None:
             page.wait_for_selector("html[data-ready]", timeout=60_000)  # a deck
         finally:
             page.close()
-            server.shutdown()
 
 
 def test_lecturers_see_a_slide_and_find_the_rest(site: Path) -> None:

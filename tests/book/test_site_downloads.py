@@ -141,7 +141,12 @@ def test_every_download_arrives(chromium, site: Path) -> None:
             page.goto(f"{address}downloads.html")
             links = page.locator(".physml-downloads a[download]")
             assert links.count() == 3 + 3 * len(CHAPTERS)
-            for index in range(links.count()):
+            for index in range(3 + 3 * len(CHAPTERS)):
+                if index % 5 == 0:  # Chromium lets one tab have ten downloads
+                    page.close()
+                    page = chromium.new_page()
+                    page.goto(f"{address}downloads.html")
+                    links = page.locator(".physml-downloads a[download]")
                 with page.expect_download() as arriving:
                     links.nth(index).click()
                 arrived = Path(arriving.value.path()).read_bytes()

@@ -140,6 +140,7 @@ def _bundle(figure: Figure) -> tuple[dict[str, str], dict[str, dict]]:
     width, height = (round(length * figure.dpi) for length in figure.get_size_inches())
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=dpi)
+    figure.set_layout_engine("none")  # everything has its place now: the second drawing keeps it
     with _same_file():
         # `dpi` is that of pictures in the drawing
         figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})

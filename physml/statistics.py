@@ -640,7 +640,8 @@ def _gamma_method(
     unsafe = window is None
     window = lags if window is None else window
     total = float(2 * gamma[: window + 1].sum()) - variance
-    if total <= 0:  # a sum of noise: take the data as uncorrelated, and say so
+    # a sum of noise, or of nothing but rounding: take the data as uncorrelated, and say so
+    if total <= 1e-10 * variance:
         unsafe, window, total = True, 0, variance
     # subtracting the mean of the data has lowered every Gamma(t) by sigma^2 = total / n
     variance += total / n

@@ -538,7 +538,9 @@ def test_page_says_what_it_is(html: Path, name: str) -> None:
     title = head.select_one("meta[property='og:title']")["content"]
     assert title and "\\" not in title
     image = head.select_one("meta[property='og:image']")["content"]
-    assert (html / name).parent.joinpath(image).resolve().is_file()
+    assert image.endswith((".png", ".jpg"))  # what shows a link shows no drawing
+    file = (html / name).parent.joinpath(image).resolve()
+    assert file.read_bytes()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
 
 
 @pytest.mark.browser

@@ -1,21 +1,25 @@
 """What a page says of itself: to browsers, to search engines, and to those who link to it.
 
 A description (the top matter's `html_meta`, or else the page's first words), a title and a picture
-for links to it (its own first one, or else that of the first page), and one viewport. Addresses are
+for links to it (its own first one, or else that of the first chapter), and one viewport. Addresses are
 absolute where the site's is known (see `address`).
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from html import escape
+from pathlib import Path
 from urllib.parse import urljoin
 
+import nbformat
 from docutils import nodes
 from markupsafe import Markup
 from sphinx.application import Sphinx
 
 from .finding import sentences
+from .notebooks import executed
 from .plain import words
 
 __all__ = ["connect", "description"]
@@ -62,7 +66,7 @@ def _fill_head(
             "og:site_name": escape(app.config.html_title),
             "og:type": "article" if "/" in pagename else "website",
             "og:description": about,
-            "og:image": _picture(app, context, doctree),
+            "og:image": _picture(app, context, pagename),
             "og:url": urljoin(_base(app), f"{pagename}.html") if _base(app) else "",
         }
         lines += "".join(
@@ -77,11 +81,23 @@ def _base(app: Sphinx) -> str:
     return app.config.html_baseurl.rstrip("/") + "/" if app.config.html_baseurl else ""
 
 
-def _picture(app: Sphinx, context: dict, doctree: nodes.document) -> str:
-    for tree in (doctree, app.env.get_doctree(app.config.root_doc)):
-        for image in tree.findall(nodes.image):
-            name = app.builder.images.get(image["uri"])
-            if name is not None and name.endswith((".png", ".jpg")):
-                path = f"{app.builder.imagedir}/{name}"
-                return urljoin(_base(app), path) if _base(app) else context["pathto"](path, 1)
+def _picture(app: Sphinx, context: dict, page: str) -> str:
+    """Write a page's first picture, or else a chapter's, as PNG: what shows links takes no SVG."""
+    for name in (page, *app.env.toctree_includes.get(app.config.root_doc, ())):
+        if (found := _first_png(executed(app, name))) is not None:
+            path = f"{app.builder.imagedir}/first-of-{name.replace('/', '-')}.png"
+            file = Path(app.outdir, path)
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(found)
+            return urljoin(_base(app), path) if _base(app) else context["pathto"](path, 1)
     return ""
+
+
+def _first_png(notebook: Path) -> bytes | None:
+    if not notebook.exists():
+        return None
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                return base64.b64decode(output["data"]["image/png"])
+    return None

@@ -8,8 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,18 +15,20 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
 
+from background import Background, Done
 from visits import DESK, Visit, serve
 
-import build_book
 from colab import Colab
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 _NOTES = pytest.StashKey[list[str]]()
+_BESIDE = pytest.StashKey[Background]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_NOTES] = []
+    config.stash[_BESIDE] = Background(ROOT)
 
 
 def checks_only(program: str) -> str:
@@ -55,15 +55,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a browser: install Debian's chromium"))
         if item.get_closest_marker("gpu") and not _cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-    items.sort(key=lambda item: item.get_closest_marker("book") is not None)
+    # what the book's tests wait for is made beside the library's; the second runs are ready last
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("book") is not None,
+            item.path.name == "test_second_run.py",
+        )
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start to install Colab's packages while the other tests run."""
+    """Start what takes minutes: the book, Colab's packages, each notebook a second time."""
     if session.config.option.collectonly:
         return
-    if any("colab" in getattr(item, "fixturenames", ()) for item in session.items):
-        _Background.start()
+    here = [item for item in session.items if not any(item.iter_markers("skip"))]
+    asked = {name for item in here for name in getattr(item, "fixturenames", ())}
+    again = [i.callspec.params["docname"] for i in here if "second_run" in i.fixturenames]
+    steps = []
+    if "built" in asked:
+        steps.append(("the book", ["tools/build_book.py"]))
+    if "colab" in asked:
+        steps.append(("Colab's packages", ["tools/colab.py"]))
+    steps += [(name, ["tools/second_run.py", name]) for name in again]
+    session.config.stash[_BESIDE].start(steps)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_BESIDE].stop()
 
 
 def pytest_terminal_summary(
@@ -88,17 +106,25 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(pytestconfig: pytest.Config, note: Callable[[str], None]) -> Path:
-    """The book, built strictly from a clean tree; its build folder."""
+def beside(pytestconfig: pytest.Config) -> Callable[[str], Done]:
+    """Wait for what is made beside the tests, and show meanwhile what it says."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-    start = time.monotonic()
-    with capture.global_and_fixture_disabled():
-        print("\nBuilding the book ...", flush=True)
-        status = build_book.build(ROOT)
-    took = time.monotonic() - start
-    if status:
-        pytest.fail("the book does not build strictly: see the messages above", pytrace=False)
-    note(f"The book was built strictly in {took:.0f} s: _build/html/index.html")
+
+    def wait(name: str) -> Done:
+        with capture.global_and_fixture_disabled():
+            print(f"\n[waiting for {name}]", flush=True)
+            return pytestconfig.stash[_BESIDE].wait(name, lambda said: print(said, flush=True))
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def built(beside: Callable[[str], Done], note: Callable[[str], None]) -> Path:
+    """The book, built strictly from a clean tree; its build folder."""
+    made = beside("the book")
+    if made.status:
+        pytest.fail(f"the book does not build strictly:\n{made.said}", pytrace=False)
+    note(f"The book was built strictly in {made.seconds:.0f} s: _build/html/index.html")
     return ROOT / "_build"
 
 
@@ -142,9 +168,20 @@ def decks(built: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def colab() -> Colab:
+def colab(beside: Callable[[str], Done]) -> Colab:
     """The environment with Colab's packages and physml from its wheel."""
-    return _Background.wait()
+    made = beside("Colab's packages")
+    if made.status:
+        pytest.fail(f"Colab's packages cannot be installed:\n{made.said}", pytrace=False)
+    colab = Colab(ROOT)
+    colab.make()  # everything is there
+    return colab
+
+
+@pytest.fixture
+def second_run(beside: Callable[[str], Done], colab: Colab, built: Path, docname: str) -> Done:
+    """What the second run of a page gave."""
+    return beside(docname)
 
 
 class TinyBook:
@@ -207,36 +244,6 @@ def chromium() -> Iterator[object]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
-
-
-class _Background:
-    """Makes the Colab environment in a thread; an error comes out where it is waited for."""
-
-    thread: threading.Thread | None = None
-    result: Colab | Exception | None = None
-
-    @classmethod
-    def start(cls) -> None:
-        if cls.thread is None:
-            cls.thread = threading.Thread(target=cls._make, daemon=True)
-            cls.thread.start()
-
-    @classmethod
-    def wait(cls) -> Colab:
-        cls.start()
-        cls.thread.join()
-        if isinstance(cls.result, Exception):
-            raise cls.result
-        return cls.result
-
-    @classmethod
-    def _make(cls) -> None:
-        try:
-            colab = Colab(ROOT)
-            colab.make()
-            cls.result = colab
-        except Exception as error:
-            cls.result = error
 
 
 def _cuda() -> bool:

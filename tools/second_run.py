@@ -1,6 +1,6 @@
 """Run each published notebook a second time, and compare its outputs with those in the book.
 
-    python tools/second_run.py [--root FOLDER]
+    python tools/second_run.py [--root FOLDER] [PAGE ...]
 
 The reference is the published notebook with the outputs of the book's own execution. The second
 run is made by nbval, in Colab's pinned environment, with `physml` from its wheel, from an empty
@@ -191,21 +191,24 @@ def run(docname: str, colab: Colab, root: Path = ROOT) -> Outcome:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all published notebooks again."""
+    """Run the published notebooks again: all, or those of some pages."""
     parser = argparse.ArgumentParser(description="Run each published notebook a second time.")
     parser.add_argument("--root", type=Path, default=ROOT, help="the folder with _config.yml")
-    root = parser.parse_args(arguments).root.resolve()
+    parser.add_argument("pages", nargs="*", help="such as fields/markov_random_fields")
+    asked = parser.parse_args(arguments)
+    root = asked.root.resolve()
     colab = Colab(root)
     colab.make()
     folder, failed = root / "_build" / "notebooks", 0
-    for path in sorted(folder.rglob("*.ipynb")):
-        docname = path.relative_to(folder).with_suffix("").as_posix()
+    found = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.ipynb"))
+    for docname in asked.pages or sorted(name.as_posix() for name in found):
         outcome = run(docname, colab, root)
         if not outcome.passed:
             print(outcome.report)
         failed += not outcome.passed
         word = "agrees" if outcome.passed else "DIFFERS"
-        print(f"{docname}: {word} ({outcome.cells} cells, {outcome.seconds:.0f} s)", flush=True)
+        how = f"{outcome.seconds:.0f} s" if outcome.seconds else outcome.report
+        print(f"{docname}: {word} ({outcome.cells} cells, {how})", flush=True)
     return 1 if failed else 0
 
 

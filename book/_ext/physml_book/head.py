@@ -1,8 +1,8 @@
 """What a page says of itself: to browsers, to search engines, and to those who link to it.
 
 A description (the top matter's `html_meta`, or else the page's first words), a title and a picture
-for links to it (its own first one, or else that of the first chapter), and one viewport. Addresses are
-absolute where the site's is known (see `address`).
+for links to it (its own first one, or else that of the first chapter), and one viewport. Addresses
+are absolute where the site's is known (see `address`).
 """
 
 from __future__ import annotations

@@ -241,6 +241,18 @@ def test_show_gives_the_same_bytes_again_and_no_date(shown):
     assert "dc:date" not in shown[0][0]["image/svg+xml"]
 
 
+def test_show_lays_a_figure_out_once(shown, monkeypatch):
+    """A second layout differed from the first, and with an older matplotlib it failed."""
+    with plotting.style():
+        figure, ax = plt.subplots(layout="constrained")
+        engine, calls = figure.get_layout_engine(), []
+        execute = engine.execute
+        monkeypatch.setattr(engine, "execute", lambda f: (calls.append(f), execute(f)))
+        plotting.show(figure)
+    assert "image/svg+xml" in shown[0][0]
+    assert len(calls) == 1
+
+
 def test_show_gives_no_drawing_of_very_many_marks(shown):
     with plotting.style():
         figure, ax = plt.subplots()

@@ -244,7 +244,7 @@ def test_show_gives_the_same_bytes_again_and_no_date(shown):
 def test_show_lays_a_figure_out_once(shown, monkeypatch):
     """A second layout differed from the first, and with an older matplotlib it failed."""
     with plotting.style():
-        figure, ax = plt.subplots(layout="constrained")
+        figure, _ = plt.subplots(layout="constrained")
         engine, calls = figure.get_layout_engine(), []
         execute = engine.execute
         monkeypatch.setattr(engine, "execute", lambda f: (calls.append(f), execute(f)))

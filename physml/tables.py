@@ -28,8 +28,9 @@ class Table:
     ----------
     columns
         The entries of each column by its head, all of one length. An `Estimate` is printed with its
-        error, a float in four digits (format others yourself), all else by `str`. In heads, `_` and
-        `^` set what follows lower and higher: `"U_L"`, `"⟨φ^4⟩"`, `"τ_{int}"`.
+        error, a float in four digits (format others yourself), all else by `str`. `_` and `^` set
+        what follows lower and higher: `"U_L"`, `"⟨φ^4⟩"`, `"τ_{int}"`. HTML has 3 × 10⁻⁵ for
+        `3e-05`.
     caption
         A sentence over the table; most tables on a page need none.
 
@@ -86,12 +87,13 @@ class Table:
         body = "\n".join(
             "<tr>"
             + "".join(
-                f"<td{how}>{_raised(word)}</td>" for word, how in zip(row, style, strict=True)
+                f"<td{how}>{_raised(_typeset(word))}</td>"
+                for word, how in zip(row, style, strict=True)
             )
             + "</tr>"
             for row in self.rows
         )
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        caption = f"<caption>{_raised(_typeset(self.caption))}</caption>" if self.caption else ""
         return (
             f'<div class="physml-table" style="overflow-x:auto"><table>{caption}\n'
             f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
@@ -187,6 +189,18 @@ def _text(entry: Any) -> str:
 
 def _is_numeric(entries: Iterable[str]) -> bool:
     return all(_NUMBER.fullmatch(entry) for entry in entries)
+
+
+def _typeset(text: str) -> str:
+    """Return a text with powers of ten for 3e-05, and a minus sign for the hyphen of a number."""
+
+    def power(match: re.Match[str]) -> str:
+        mantissa, exponent = match[1], int(match[2])
+        factor = "" if mantissa == "1" else f"{mantissa} × "
+        return f"{factor}10^{{{exponent}}}"
+
+    text = re.sub(r"(?<![\w.])(\d(?:\.\d+)?(?:\(\d+\))?)e([-+]\d+)\b", power, text)
+    return re.sub(r"(?<![\w)-])-(?=\d|inf\b)", "−", text)
 
 
 def _raised(text: str) -> str:

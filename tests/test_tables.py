@@ -62,6 +62,25 @@ def test_heads_are_set(head, html):
     assert f">{html}</th>" in Table({head: [1]})._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("entry", "html"),
+    [
+        ("< 1e-12", "&lt; 10<sup>−12</sup>"),
+        (-1.234e-7, "−1.234 × 10<sup>−7</sup>"),
+        ("1.2(3)e+05", "1.2(3) × 10<sup>5</sup>"),
+        (-0.5, "−0.5"),
+        ("Gaussian-2", "Gaussian-2"),
+        ("2-3", "2-3"),
+        ("(a)-1", "(a)-1"),
+    ],
+)
+def test_numbers_are_typeset_in_html_alone(entry, html):
+    table = Table({"a": [entry]}, f"so {entry}")
+    assert f">{html}</td>" in table._repr_html_()
+    assert f"<caption>so {html}</caption>" in table._repr_html_()
+    assert "×" not in repr(table) and "−" not in repr(table)
+
+
 def test_marks_of_levels_are_for_html():
     table = Table({"τ_{int}": ["e^{−2}", "χ_2"]})
     assert repr(table).splitlines() == ["τ_int", "e^−2", "χ_2"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from visits import CHAPTERS
 
 import build_book
 from physml.flipbook import Flipbook
@@ -141,6 +142,16 @@ def test_the_numbers_are_those_of_the_site(printed: Path, built: Path) -> None:
                 assert number.get_text().split()[-1] == labels[key], key
                 compared += 1
     assert compared > 80
+
+
+def test_reading_takes_as_long_as_on_the_site(text: str, built: Path) -> None:
+    words = " ".join(text.split())
+    found = re.findall(r"Reading it takes about (\d+) minutes", words)
+    site = []
+    for name in CHAPTERS:
+        page = (built / "html" / f"{name}.html").read_text(encoding="utf-8")
+        site += re.findall(r"Reading it takes about (\d+) minutes", page)
+    assert found == site and len(found) == len(CHAPTERS)
 
 
 def test_nothing_runs_into_the_margin(printed: Path) -> None:

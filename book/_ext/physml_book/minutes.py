@@ -8,6 +8,7 @@ the book does not have (yet) gives a line that says so.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -86,6 +87,9 @@ def _exercises(section: nodes.section) -> int:
 def _presented(node: nodes.Node) -> Iterator[nodes.Node]:
     """Yield what is said and shown: no code, and nothing that is folded away."""
     for child in node.children:
+        if isinstance(child, nodes.Element) and child.get("nb_element") == "mime_bundle":
+            yield from itertools.islice(child.findall(nodes.image), 1)  # one output in all formats
+            continue
         if isinstance(child, nodes.Element) and "dropdown" in child.get("classes", ()):
             continue
         if isinstance(child, nodes.literal_block | nodes.comment | nodes.raw | nodes.math):

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -43,6 +42,7 @@ class Goals(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         title = nodes.title("", "After this chapter you can")
         box = GoalsBox("", title, *self.parse_content_to_nodes(), classes=["physml-goals"])
+        box["docname"] = self.env.docname
         if not any(isinstance(child, nodes.bullet_list) for child in box.children):
             raise self.error("the goals of a chapter must be a list")
         line = nodes.paragraph("", classes=["physml-reading"])
@@ -118,18 +118,12 @@ def connect(app: Sphinx) -> None:
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for box in doctree.findall(GoalsBox):
         line = box.children[-1]
-        time = f"Reading it takes about {reading_minutes(_page(box, doctree))} minutes"
+        page = app.env.get_doctree(box["docname"])  # a PDF is one document of all pages
+        time = f"Reading it takes about {reading_minutes(page)} minutes"
         ends = ". " if line.children else "."
         line.insert(0, nodes.Text(f"{time}, without the exercises{ends}"))
     for place in list(doctree.findall(GoalsOf)):
         place.replace_self(_goals(app, place))
-
-
-def _page(node: nodes.Node, doctree: nodes.document) -> nodes.Element:
-    """Return the page on which a node stands; a PDF is one document of all of them."""
-    while node is not None and not isinstance(node, addnodes.start_of_file):
-        node = node.parent
-    return doctree if node is None else node
 
 
 def _goals(app: Sphinx, place: GoalsOf) -> list[nodes.Node]:

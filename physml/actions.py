@@ -194,7 +194,7 @@ class AutogradAction(Action):
         if not isinstance(out, Tensor) or tuple(out.shape) != (len(phi),):
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ShapeError(
-                f"the function of an AutogradAction must return S of each chain, shape "
+                f"the function of an AutogradAction must return S of each chain, shape (chains,) = "
                 f"({len(phi)},), not {got}: sum over all axes but the first"
             )
         return out

@@ -1,9 +1,17 @@
-r"""Actions of scalar fields, with their forces.
+r"""Actions of lattice fields, with their forces.
 
 An action is a callable that takes fields of shape ``(chains, *lattice.shape)`` to their actions,
 shape ``(chains,)``; its `force` is :math:`F=-\partial S/\partial\phi`, the drift of a Langevin
 equation and the score of :math:`e^{-S}`. Lattices are periodic, their shape is read off the field.
-All actions here have the local form
+
+`Action` is all that HMC, Langevin dynamics and MALA ask for; `AutogradAction` makes one from
+:math:`S` alone. Samplers that move one site or one cluster at a time ask for more, and a
+`LocalAction` gives it: which sites may move at once (`~LocalAction.colours`), the distribution of a
+site given all others (`~LocalAction.local_field`, `~LocalAction.site_action`), and the links that
+join the signs of two sites (`~LocalAction.bonds`). A sampler compares these parts with :math:`S`
+when it starts, so a class that overrides some of them and not the others is refused.
+
+All other actions here have the local form
 
 .. math::
 
@@ -20,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +37,8 @@ from .errors import ShapeError, StabilityError, check_finite, check_positive, ch
 from .lattice import Lattice
 
 __all__ = [
+    "Action",
+    "AutogradAction",
     "FreeField",
     "InhomogeneousPhi4",
     "LocalAction",
@@ -91,12 +102,121 @@ def _neighbour_adder(phi: Tensor, out: Tensor) -> Callable[[], None]:
     return add
 
 
-class LocalAction:
-    r"""The common part of all actions of the local form at the top of this module.
+class Action(Protocol):
+    r"""What HMC, Langevin dynamics and MALA ask of an action.
 
-    A subclass gives `hopping`, `quadratic`, `quartic` and `source`, numbers here.
+    Any object with these members will do. A subclass of this one gives `__call__` and `force`, and
+    inherits the rest.
+
+    Attributes
+    ----------
+    components
+        The shape of what lives on each site: fields have the shape
+        ``(chains, *components, *lattice.shape)``. It is ``()`` for a scalar field, and None where
+        the action does not say; then fields are made and measured by the user only.
     """
 
+    components: tuple[int, ...] | None = None
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        """Return S, shape ``(chains,)``; see `lattice_sum`."""
+        ...
+
+    def force(self, phi: Tensor) -> Tensor:
+        r"""Return :math:`F=-\partial S/\partial\phi`, shape as `phi`."""
+        ...
+
+    def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
+        """Return a function of `scale` that adds `scale` times the force to `momentum`, in place.
+
+        It looks at `phi` each time it is called, so an integrator asks for it once and then moves
+        both tensors in place.
+        """
+        return lambda scale: momentum.add_(self.force(phi), alpha=scale)
+
+    def check_stable(self, lattice: Lattice) -> None:
+        r"""Raise `StabilityError` where it is known that :math:`e^{-S}` has no norm."""
+
+
+class AutogradAction(Action):
+    r"""An action given by :math:`S` alone: its force comes by automatic differentiation.
+
+    HMC, Langevin dynamics and MALA sample it.
+
+    Parameters
+    ----------
+    function
+        :math:`S`: takes fields ``(chains, *components, *lattice.shape)`` to ``(chains,)``, each
+        chain on its own, with operations that torch can differentiate. Sum over the lattice with
+        `lattice_sum`: the small differences of actions that decide on acceptance do not survive
+        float32.
+    force
+        A faster :math:`-\partial S/\partial\phi`, if there is one. Samplers compare it with the
+        derivative of :math:`S` before they use it.
+    components
+        The shape of what lives on each site, ``()`` for a scalar field (see `Action`). If it is
+        not given, fields are made and measured by the user only.
+    symmetric
+        Whether :math:`S[-\phi]=S[\phi]`, which `physml.sampling.GlobalFlip` asks for.
+
+    Examples
+    --------
+    >>> def energy(phi):
+    ...     square = phi * phi
+    ...     return lattice_sum(square**3 + square - 0.2 * phi * neighbour_sum(phi))
+    >>> action = AutogradAction(energy, components=())
+    >>> phi = torch.ones(2, 4, 4)
+    >>> action(phi)
+    tensor([19.2000, 19.2000], dtype=torch.float64)
+    >>> action.force(phi)[0, 0, 0]
+    tensor(-6.4000)
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        *,
+        force: Callable[[Tensor], Tensor] | None = None,
+        components: tuple[int, ...] | None = None,
+        symmetric: bool = False,
+    ) -> None:
+        for name, given in (("function", function), ("force", force)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be a function of fields, not {given!r}")
+        self.function, self._force, self.symmetric = function, force, bool(symmetric)
+        self.components = None if components is None else tuple(components)
+
+    def __repr__(self) -> str:
+        return f"AutogradAction({self.function!r}, components={self.components})"
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        out = self.function(phi)
+        if not isinstance(out, Tensor) or tuple(out.shape) != (len(phi),):
+            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ShapeError(
+                f"the function of an AutogradAction must return S of each chain, shape (chains,) = "
+                f"({len(phi)},), not {got}: sum over all axes but the first"
+            )
+        return out
+
+    def force(self, phi: Tensor) -> Tensor:
+        if self._force is not None:
+            return self._force(phi)
+        with torch.enable_grad():
+            leaf = phi.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self(leaf).sum(), leaf)
+        return gradient.neg_()
+
+
+class LocalAction(Action):
+    r"""The common part of all actions of the local form at the top of this module.
+
+    A subclass gives `hopping`, `quadratic`, `quartic` and `source`, numbers here. One with further
+    terms overrides `__call__` and `kick`, and of `local_field`, `site_action`, `colours` and
+    `bonds` those that change: samplers compare them with :math:`S` when they start.
+    """
+
+    components = ()
     hopping: float = 0.0
     quadratic: float = 0.0
     quartic: float = 0.0
@@ -156,6 +276,25 @@ class LocalAction:
         """Return the part of S that changes with each site alone, given its `local_field`."""
         square = phi * phi
         return (self.quartic * square + self.quadratic) * square - field * phi
+
+    def colours(self, phi: Tensor) -> list[Tensor]:
+        """Return sets of sites which S does not join, as masks of the shape ``lattice.shape``.
+
+        Given all others, the sites of one set are independent. Each site is in one set. For
+        neighbours it is the checkerboard, so lengths must be even.
+        """
+        if phi.ndim == 1:
+            return [torch.ones((), dtype=torch.bool, device=phi.device)]
+        even = Lattice(tuple(phi.shape[1:])).parity(phi.device)
+        return [even, ~even]
+
+    def bonds(self, dim: int) -> list[tuple[tuple[int, ...], float | Tensor]]:
+        r"""Return offset `r` and coupling `w` of each term :math:`-w\sum_x\phi_x\phi_{x+r}`.
+
+        All other terms must be even in the field of each site. A coupling is a number, or a tensor
+        that broadcasts over the lattice.
+        """
+        return [(offset, self.hopping) for offset in _unit_offsets(dim)]
 
     @property
     def symmetric(self) -> bool:
@@ -435,6 +574,9 @@ class InhomogeneousPhi4(LocalAction):
             field = field + w * phi.roll(-1, mu + 1) + (w * phi).roll(1, mu + 1)
         return field
 
+    def bonds(self, dim: int) -> list[tuple[tuple[int, ...], float | Tensor]]:
+        return list(zip(_unit_offsets(len(self.hopping)), self.hopping, strict=True))
+
     @property
     def symmetric(self) -> bool:
         return self.source is None
@@ -445,6 +587,10 @@ class InhomogeneousPhi4(LocalAction):
                 f"the couplings are for a lattice of shape {tuple(self.quadratic.shape)}, not "
                 f"{lattice.shape}"
             )
+
+
+def _unit_offsets(dim: int) -> list[tuple[int, ...]]:
+    return [tuple(int(nu == mu) for nu in range(dim)) for mu in range(dim)]
 
 
 def _finite(name: str, value: float) -> float:

@@ -106,6 +106,23 @@ class Lattice:
             )
         return (self.sites(device).sum(-1) % 2 == 0).reshape(self.shape)
 
+    def parity_classes(self, device: torch.device | str | None = None) -> torch.Tensor:
+        r"""Return :math:`2^d` colours of equal parities, boolean, ``(2**dim, *shape)``.
+
+        Two sites of one colour are joined neither along a direction nor along a diagonal. The first
+        colour has all coordinates even; direction `mu` changes bit `mu` of the colour's number.
+
+        Raises
+        ------
+        ShapeError
+            If a length is odd (see `parity`).
+        """
+        self.parity()
+        weights = 2 ** torch.arange(self.dim, device=device)
+        number = (self.sites(device) % 2 * weights).sum(-1).reshape(self.shape)
+        colours = torch.arange(2**self.dim, device=device)
+        return number == colours.reshape(-1, *[1] * self.dim)
+
     def momenta(
         self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> torch.Tensor:

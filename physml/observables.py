@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 
+from .actions import Action
 from .errors import ShapeError
 from .lattice import Lattice
 from .statistics import MeanEstimate, function_of_means
@@ -97,7 +99,7 @@ class Summary:
         :math:`\langle\phi^2\rangle`, :math:`\langle\phi^4\rangle` and the hopping term per site.
     action, virial
         Action per site, and :math:`\langle\phi_x\,\partial S/\partial\phi_x\rangle`, which is 1 for
-        any coupling; None unless the couplings were given.
+        any coupling; None unless the couplings, or the action, were given.
     """
 
     m: MeanEstimate
@@ -320,8 +322,10 @@ def correlation_length(
 def summary(
     series: Measurement | torch.Tensor,
     lattice: Lattice,
-    kappa: float | None = None,
+    kappa: float | Action | None = None,
     lam: float | None = None,
+    *,
+    action: Action | None = None,
     **options: object,
 ) -> Summary:
     r"""Return everything that the measurements of a run say, with errors.
@@ -338,8 +342,18 @@ def summary(
         The lattice they were taken on.
     kappa, lam
         The couplings of the hopping form; both, for the action and the virial, or none.
+    action
+        The action itself in place of `kappa` and `lam`, also as the third argument: any whose
+        density is a sum of the terms of a `Measurement`, with one coupling for all sites.
     options
         Of `statistics.function_of_means`: the window, and ``strict``.
+
+    Raises
+    ------
+    ShapeError
+        If the series do not have one shape.
+    ValueError
+        If only one coupling is given, both couplings and an action, or an action with other terms.
 
     Warns
     -----
@@ -353,8 +367,12 @@ def summary(
                 f"measurements, not {tuple(series.shape)}"
             )
         series = Measurement(*series.unbind(-1))
+    if callable(kappa) and action is None:
+        kappa, action = None, kappa
     if (kappa is None) != (lam is None):
         raise ValueError("give both couplings, kappa and lam, or none")
+    if action is not None and kappa is not None:
+        raise ValueError("give the couplings kappa and lam, or the action, not both")
     series = Measurement(*map(_double, series))
     shapes = {tuple(s.shape) for s in series}
     if len(shapes) > 1 or series.m.ndim not in (1, 2):
@@ -363,8 +381,9 @@ def summary(
         )
     m2 = series.m.square()
     columns = [series.m, series.m.abs(), m2, m2.square(), *series[1:]]
-    couplings = kappa is not None
-    if couplings:
+    if action is not None:
+        columns += _densities(series, action, lattice)
+    elif kappa is not None:
         columns += [action_density(series, kappa, lam), virial(series, kappa, lam)]
     volume = lattice.volume
 
@@ -452,6 +471,29 @@ def _measure(phi: torch.Tensor, lattice: Lattice) -> list[torch.Tensor]:
     phi4 = square.mul_(square).sum(axes, dtype=wide)
     sums = m, phi2, phi4, link.sum(axes, dtype=wide), low / len(directions)
     return [s / lattice.volume for s in sums]
+
+
+def _densities(series: Measurement, action: Action, lattice: Lattice) -> list[torch.Tensor]:
+    """Return action and virial per site of an action that consists of the measured terms."""
+    couplings = [getattr(action, name, None)
+                 for name in ("hopping", "quadratic", "quartic", "source")]
+    if all(isinstance(c, Real) for c in couplings):
+        w, a, b, c = couplings
+
+        def terms(x: Measurement) -> list[torch.Tensor]:
+            parts = -w * x.hopping, a * x.phi2, b * x.phi4, -c * x.m
+            return [sum(parts), 2 * parts[0] + 2 * parts[1] + 4 * parts[2] + parts[3]]
+
+        wave = torch.sin(2.4 * torch.arange(lattice.volume, dtype=torch.float64) + 1)
+        probe = (0.4 + 0.5 * wave).reshape(1, *lattice.shape)
+        want = float(action(probe)) / lattice.volume
+        found = float(terms(measure(probe, lattice))[0])
+        if abs(want - found) <= 1e-6 * (1 + abs(want)):
+            return terms(series)
+    raise ValueError(
+        f"{type(action).__name__} is not a sum of the measured terms with one coupling for all "
+        "sites: leave it out, and take the mean of the action itself, measured with observe"
+    )
 
 
 def _xi(m2: torch.Tensor, low: torch.Tensor, lattice: Lattice) -> torch.Tensor:

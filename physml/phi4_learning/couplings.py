@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from ..actions import InhomogeneousPhi4, LocalAction, _finite, lattice_sum
-from ..errors import ShapeError, StabilityError, check_finite, check_shape
+from ..errors import ShapeError, StabilityError, check_shape
 from ..lattice import Lattice
-from ..sampling import Info, State, quartic_normal
+from ..sampling import CheckerboardGibbs
 
 __all__ = [
     "BlockGibbs",
@@ -118,6 +118,20 @@ class NextNearestPhi4(LocalAction):
     def local_field(self, phi: Tensor) -> Tensor:
         return super().local_field(phi).add_(_diagonal_sum(phi), alpha=self.diagonal)
 
+    def colours(self, phi: Tensor) -> list[Tensor]:
+        if phi.ndim < 3:  # no plaquettes
+            return super().colours(phi)
+        return list(Lattice(tuple(phi.shape[1:])).parity_classes(phi.device))
+
+    def bonds(self, dim: int) -> list[tuple[tuple[int, ...], float | Tensor]]:
+        diagonals = []
+        for mu, nu in combinations(range(dim), 2):
+            for sign in (1, -1):
+                offset = [0] * dim
+                offset[mu], offset[nu] = 1, sign
+                diagonals.append((tuple(offset), self.diagonal))
+        return super().bonds(dim) + diagonals
+
 
 @dataclass(frozen=True)
 class ComplexAction:
@@ -138,12 +152,13 @@ class ComplexAction:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockGibbs:
+class BlockGibbs(CheckerboardGibbs):
     r"""Gibbs sampling of local actions with diagonal links: :math:`2^d` colours.
 
     Sites whose coordinates have the same parities are not joined, neither along a direction nor
-    along a diagonal; given all others they are independent, and drawn exactly, all at once. For
-    actions of nearest neighbours `physml.sampling.CheckerboardGibbs` needs two colours only.
+    along a diagonal; given all others they are independent, and drawn exactly, all at once.
+    `physml.sampling.CheckerboardGibbs` asks the action for its colours, and needs two only for
+    nearest neighbours.
 
     Parameters
     ----------
@@ -151,26 +166,8 @@ class BlockGibbs:
         A local action; even lengths.
     """
 
-    action: LocalAction
-
-    def init(self, phi: Tensor) -> State:
-        """Return the state with fields `phi`, ``(chains, *lattice.shape)``, of even lengths."""
-        lattice = Lattice(tuple(phi.shape[1:]))
-        lattice.parity()
-        self.action.check_stable(lattice)
-        return State(check_finite("phi", phi.detach()))
-
-    def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
-        """Return the state after one sweep over all colours."""
-        phi = state.phi.clone()
-        for colour in range(2 ** (phi.ndim - 1)):
-            parity = (slice(colour >> mu & 1, None, 2) for mu in range(phi.ndim - 1))
-            block = (slice(None), *parity)
-            field = self.action.local_field(phi)[block]
-            ab = (v[block[1:]] if isinstance(v, Tensor) else v
-                  for v in (self.action.quadratic, self.action.quartic))
-            phi[block], _ = quartic_normal(field, *ab, generator)
-        return State(phi), Info()
+    def _colours(self, phi: Tensor) -> Tensor:
+        return Lattice(tuple(phi.shape[1:])).parity_classes(phi.device)
 
 
 def _diagonal_sum(phi: Tensor) -> Tensor:

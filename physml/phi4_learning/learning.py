@@ -312,7 +312,7 @@ def _learn(
 def _sweep(theta: Tensor, lattice: Lattice, source: bool, phi: Tensor, sweeps: int,
            generator: torch.Generator) -> Tensor:
     sampler = CheckerboardGibbs(from_vector(theta, lattice, source))
-    state = sampler.init(phi)
+    state = sampler.resume(phi)  # the form of the action is always the same: no need to check it
     for _ in range(sweeps):
         state, _ = sampler.step(state, generator)
     return state.phi

@@ -185,12 +185,13 @@ def annealed_log_z(
     log_z0 = site_log_z(field, *ab).sum()
     phi, _ = quartic_normal(field.expand(chains, *lattice.shape), *ab, generator)
     decoupled, weight = scaled(0.0), 0.0
+    kind(action).init(phi)  # checks that conditionals and S belong together
     for k in range(1, steps + 1):
         # the part of the links is S_1 - S_0, and only it changes from one action to the next
         weight = weight + (decoupled(phi) - action(phi)) / steps
         if k < steps:
             sampler = kind(scaled(k / steps))
-            phi = sampler.step(sampler.init(phi), generator)[0].phi
+            phi = sampler.step(sampler.resume(phi), generator)[0].phi
     check_finite("the weights", weight)
     w = torch.exp(weight - weight.max())
     log_ratio = float(w.mean().log() + weight.max())

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from .. import checkpoints, statistics
-from ..actions import LocalAction
+from ..actions import Action
 from ..errors import (
     ShapeError,
     StabilityError,
@@ -50,6 +50,7 @@ _BLOCK_SITES = 3 * 2**15
 # Sites times force evaluations between two looks at all blocks: some tenths of a second.
 _ROUND = 3e8
 _TUNE_EVERY = 5  # steps between two changes of the step size
+_RELAXING = 0.95  # where fewer moves are taken without an accept step, some chains run away
 
 
 class EquilibrationWarning(UserWarning):
@@ -57,7 +58,7 @@ class EquilibrationWarning(UserWarning):
 
 
 def start(
-    action: LocalAction,
+    action: Action,
     lattice: Lattice,
     chains: int,
     kind: str = "mixed",
@@ -66,21 +67,33 @@ def start(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Return fields to start chains from, ``(chains, *lattice.shape)``.
+    """Return fields to start chains from, ``(chains, *components, *lattice.shape)``.
 
     Parameters
     ----------
     action
-        Checked for stability on the lattice; it knows the size of an ordered field.
+        Checked for stability on the lattice; it says what lives on a site (`components`, ``()``
+        for a scalar field), and may know the size of an ordered field.
     kind
         ``"hot"``: independent normal numbers; ``"cold"``: uniform, at the minimum of the action
         with random signs, or at 0.5 if that minimum is at zero; ``"mixed"``: hot and cold in turn,
         so that chains which forgot where they came from can be told from those which did not.
     generator
         Where the random numbers come from; on the same device.
+
+    Raises
+    ------
+    ValueError
+        If the action does not say what lives on a site.
+    StabilityError
+        If it knows that exp(-S) has no norm on the lattice.
     """
     action.check_stable(lattice)
-    shape = (check_positive_int("chains", chains), *lattice.shape)
+    components = getattr(action, "components", None)
+    if components is None:
+        raise ValueError(f"{type(action).__name__} does not say what lives on a site: set its "
+                         "components, () for a scalar field, or make the first fields yourself")
+    shape = (check_positive_int("chains", chains), *components, *lattice.shape)
     where = {"dtype": dtype, "device": device}
     hot = torch.empty(shape, **where).normal_(generator=generator)
     if kind == "hot":
@@ -89,7 +102,7 @@ def start(
         raise ValueError(f"kind={kind!r} is not known: choose 'hot', 'cold' or 'mixed'")
     vacuum = action.vacuum(lattice.dim) if hasattr(action, "vacuum") else 0.0
     sign = 1 - 2 * torch.rand(chains, generator=generator, **where).round()
-    cold = ((vacuum or 0.5) * sign).reshape(-1, *[1] * lattice.dim).expand(shape).clone()
+    cold = ((vacuum or 0.5) * sign).reshape(-1, *[1] * (len(shape) - 1)).expand(shape).clone()
     if kind == "mixed":
         cold[::2] = hot[::2]
     return cold
@@ -171,6 +184,7 @@ class _Progress:
     seconds: float = 0.0
     step_size: float = 0.0
     tuned: int = 0
+    shortened: int = 0  # when the step was last halved, for chains that ran away
 
     def dumps(self) -> str:
         return json.dumps(vars(self))
@@ -200,7 +214,7 @@ def sample(
     sampler
         A sampler of this package, or any object like them (see the module).
     phi
-        Fields to start from, ``(chains, *lattice.shape)``; see `start`.
+        Fields to start from, ``(chains, *components, *lattice.shape)``; see `start`.
     measurements
         Number of measurements on each chain.
     generator
@@ -212,11 +226,14 @@ def sample(
         Steps from one measurement to the next.
     tune
         Acceptance to aim at in burn-in, by changing the step size (Robbins-Monro on its logarithm,
-        all chains together). In the last quarter of burn-in the step size is frozen, at the mean of
+        all chains together). It begins when there is an accept step; before, a step with which
+        chains run away is halved, and they get another quarter of burn-in to relax, up to its half.
+        In the last quarter of burn-in the step size is frozen, at the mean of
         the logarithms before.
     observe
         Returns named numbers ``(chains,)`` of fields ``(chains, *shape)``; by default those of
-        `physml.observables.measure`, or ``phi`` and ``phi2`` of a field without directions.
+        `physml.observables.measure`, or ``phi`` and ``phi2`` of a field without directions. The
+        default is for scalar fields: the sampler's action must say so with ``components = ()``.
     keep_fields
         Whether to return all measured fields.
     processes
@@ -230,6 +247,8 @@ def sample(
 
     Raises
     ------
+    ValueError
+        If there is no `observe`, and the sampler's action does not say that the field is a scalar.
     StabilityError
         If a chain ends in a field that is not finite.
     CheckpointError
@@ -257,8 +276,8 @@ def sample(
                              f"not {burn_in}")
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe or _observe,
-                  keep_fields, generator)
+    run = _Runner(sampler, phi, measurements, burn_in, thin, tune,
+                  observe or _scalar_observe(sampler, phi), keep_fields, generator)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         run.load(path)
@@ -324,8 +343,8 @@ class _Runner:
     def round(self, run: Callable) -> int:
         """Advance all blocks by some steps, and return their number."""
         if self.at.burnt < self.burn_in:
-            far = self.at.burnt < self.burn_in // 4
-            left = (self.burn_in // 4 if far else self.burn_in) - self.at.burnt
+            far = self.at.burnt < self.relaxed
+            left = (self.relaxed if far else self.burn_in) - self.at.burnt
             n = min(left, _TUNE_EVERY if self.tune else self.chunk(1))
             jobs = [(block, self.at.step_size, far, 0, n, False) for block in self.blocks]
             shares = []
@@ -333,8 +352,9 @@ class _Runner:
                 self.blocks[i] = block
                 shares.append(share * _count(block.chains))
             self.at.burnt += n
-            if self.tune and not far:
-                self.adapt(sum(shares) / len(self.start))
+            if self.tune:
+                share = sum(shares) / len(self.start)
+                self.shorten(share) if far else self.adapt(share)
             return n
         first, n = self.at.measured, min(self.measurements - self.at.measured,
                                          self.chunk(self.thin))
@@ -356,6 +376,23 @@ class _Runner:
         work = self.start.numel() * steps * max(1, getattr(self.sampler, "cost", 1))
         return max(1, int(_ROUND / work))
 
+    def shorten(self, share: float) -> None:
+        """Halve a step with which chains run away instead of relaxing, and give them more time.
+
+        Forces are large far from equilibrium. A chain that is left there would have its own, tiny
+        step accepted, and tuning would end at that one.
+        """
+        unadjusted = getattr(self.sampler, "unadjusted", lambda: self.sampler)()
+        if share < _RELAXING and unadjusted is not self.sampler:
+            self.sampler = self.sampler.with_step_size(0.5 * self.at.step_size)
+            self.at.step_size = self.sampler.step_size
+            self.at.shortened = self.at.burnt
+
+    @property
+    def relaxed(self) -> int:
+        """The step of burn-in from which there is an accept step, and tuning begins."""
+        return min(self.at.shortened + self.burn_in // 4, self.burn_in // 2)
+
     def adapt(self, acceptance: float) -> None:
         """Change the step size after a round of burn-in."""
         if math.isnan(acceptance):
@@ -366,7 +403,10 @@ class _Runner:
                 self.at.step_size = math.exp(sum(late) / len(late))
                 self.log_steps = []
         else:
-            self.at.tuned += 1
+            # a step that was halved may be far too short: changes become smaller only as they turn
+            far = self.at.shortened and len(self.log_steps) > 1 and (
+                (acceptance > self.tune) == (self.log_steps[-1] > self.log_steps[-2]))
+            self.at.tuned += not far
             self.at.step_size *= math.exp(3 * (acceptance - self.tune) / self.at.tuned**0.6)
             self.log_steps.append(math.log(self.at.step_size))
         self.sampler = self.sampler.with_step_size(self.at.step_size)
@@ -456,6 +496,18 @@ def _advance(sampler, observe, block: _Block, measurements: int, thin: int, keep
     share = math.nan if None in shares else float(torch.stack(shares).mean())
     moved = _Block(block.chains, state, generator.get_state())
     return moved, series, torch.stack(fields, 1) if fields else None, share
+
+
+def _scalar_observe(sampler, phi: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Return what is measured by default, if it is known that the field is a scalar."""
+    components = getattr(getattr(sampler, "action", None), "components", None)
+    if phi.ndim > 1 and components != ():
+        raise ValueError(
+            f"the action of {type(sampler).__name__} does not say that a field {tuple(phi.shape)} "
+            "is a scalar on a lattice, so nothing is measured by default: give observe, or set "
+            "components = () on the action of a scalar field"
+        )
+    return _observe
 
 
 def _observe(phi: Tensor) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,7 @@ from torch import Tensor
 from ..actions import LocalAction
 from ..errors import ShapeError, StabilityError, check_finite
 from ..lattice import Lattice
+from .checks import CONDITIONALS, check_conditionals, check_members
 from .common import Info, State
 
 __all__ = ["CheckerboardGibbs", "quartic_normal"]
@@ -105,13 +106,16 @@ def quartic_normal(
 class CheckerboardGibbs:
     r"""A sampler of :math:`e^{-S}` that draws all even sites given the odd ones, then the reverse.
 
-    A step is a pure function of the state and the generator. The distribution :math:`e^{-S}/Z` is
-    left as it is by each half, so by both.
+    Where the action reaches beyond neighbours it has more `colours
+    <physml.actions.LocalAction.colours>` than two, and they are drawn in turn. A step is a pure
+    function of the state and the generator. The distribution :math:`e^{-S}/Z` is left as it is by
+    each part, so by all.
 
     Parameters
     ----------
     action
-        A local action of `physml.actions`.
+        A local action of `physml.actions`, with no other terms of one site than its `quadratic`,
+        `quartic` and linear ones.
 
     Examples
     --------
@@ -128,6 +132,10 @@ class CheckerboardGibbs:
 
     cost = 8
 
+    def __post_init__(self) -> None:
+        names, advice = CONDITIONALS
+        check_members(self.action, (*names, "quadratic", "quartic"), advice, type(self).__name__)
+
     def init(self, phi: Tensor) -> State:
         """Return the state with fields `phi`, ``(chains, *lattice.shape)``.
 
@@ -137,26 +145,40 @@ class CheckerboardGibbs:
             If the lattice has no checkerboard: each length must be even.
         StabilityError
             If the action has no normalisable weight there.
+        ValueError
+            If :math:`S` is not made of the action's couplings, local fields and colours.
         """
         if phi.ndim < 2:
             shape = tuple(phi.shape)
             raise ShapeError(f"phi must have shape (chains, *lattice.shape), not {shape}")
-        lattice = Lattice(tuple(phi.shape[1:]))
-        lattice.parity()
-        self.action.check_stable(lattice)
+        self.action.check_stable(Lattice(tuple(phi.shape[1:])))
+        colours = self._colours(phi)
+        check_finite("phi", phi.detach())
+        check_conditionals(self.action, phi, colours, self._site_action, type(self).__name__)
+        return self.resume(phi)
+
+    def resume(self, phi: Tensor) -> State:
+        """Return the state that goes on from `phi`, to which another sampler moved the fields."""
         return State(check_finite("phi", phi.detach()))
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Return the state after one sweep, even sites first; nothing is proposed or refused."""
         shape = tuple(state.phi.shape)
-        even = Lattice(shape[1:]).parity(state.phi.device).reshape(-1)
+        colours = [mask.reshape(-1).nonzero()[:, 0] for mask in self._colours(state.phi)]
         phi = state.phi.reshape(shape[0], -1).clone()
         a, b = (_on_sites(v, shape[1:]) for v in (self.action.quadratic, self.action.quartic))
-        for colour in (even.nonzero()[:, 0], (~even).nonzero()[:, 0]):
+        for colour in colours:
             field = self.action.local_field(phi.reshape(shape)).reshape(shape[0], -1)[:, colour]
             ab = (v[colour] if isinstance(v, Tensor) else v for v in (a, b))
             phi[:, colour], _ = quartic_normal(field, *ab, generator)
         return State(phi.reshape(shape)), Info()
+
+    def _colours(self, phi: Tensor) -> Iterable[Tensor]:
+        return self.action.colours(phi)
+
+    def _site_action(self, phi: Tensor, field: Tensor) -> Tensor:
+        """Return the action of the conditional that is drawn, whatever the action itself says."""
+        return LocalAction.site_action(self.action, phi, field)
 
 
 def _on_sites(coupling: float | Tensor, shape: Sequence[int]) -> float | Tensor:

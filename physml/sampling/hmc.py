@@ -20,8 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..actions import LocalAction, lattice_sum
+from ..actions import Action, lattice_sum
 from ..errors import check_positive
+from .checks import FORCE, check_force, check_members
 from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
@@ -50,7 +51,7 @@ class HMC:
     Parameters
     ----------
     action
-        The action to sample.
+        The action to sample: any `physml.actions.Action`.
     step_size
         The largest step; the trajectory is cut into :math:`\lceil` `length` / `step_size`
         :math:`\rceil` equal ones.
@@ -67,7 +68,7 @@ class HMC:
         taken, and the law is off by the square of the step.
     """
 
-    action: LocalAction
+    action: Action
     step_size: float = 0.1
     length: float = 1.0
     integrator: str = "leapfrog"
@@ -76,6 +77,7 @@ class HMC:
     adjusted: bool = True
 
     def __post_init__(self) -> None:
+        check_members(self.action, *FORCE, "HMC")
         check_positive("step_size", self.step_size)
         check_positive("length", self.length)
         if not 0 <= self.spread < 1:
@@ -107,7 +109,18 @@ class HMC:
         return replace(self, adjusted=False)
 
     def init(self, phi: Tensor) -> HMCState:
-        """Return the state that starts from `phi`."""
+        """Return the state that starts from `phi`.
+
+        Raises
+        ------
+        ValueError
+            If `force` or `kick` of the action is not minus the gradient of its S.
+        """
+        check_force(self.action, phi, "HMC")
+        return self.resume(phi)
+
+    def resume(self, phi: Tensor) -> HMCState:
+        """Return the state that goes on from `phi`, to which another sampler moved the fields."""
         return HMCState(phi, self.action(phi))
 
     def step(self, state: HMCState, generator: torch.Generator) -> tuple[HMCState, Info]:

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..actions import LocalAction, lattice_sum
+from ..actions import Action, lattice_sum
 from ..errors import check_positive
+from .checks import FORCE, check_force, check_members
 from .common import FourierKernel, Info, accepted, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
@@ -57,7 +58,7 @@ class Langevin:
     Parameters
     ----------
     action
-        The action to sample.
+        The action to sample: any `physml.actions.Action`.
     step_size
         The step :math:`\epsilon` of fictitious time.
     scheme
@@ -69,13 +70,14 @@ class Langevin:
         :math:`M^{-1/2}\xi`, which leaves the stationary law as it is.
     """
 
-    action: LocalAction
+    action: Action
     step_size: float
     scheme: str = "euler"
     alpha: float = 1.0
     kernel: FourierKernel | None = None
 
     def __post_init__(self) -> None:
+        check_members(self.action, *FORCE, "Langevin")
         check_positive("step_size", self.step_size)
         check_positive("alpha", self.alpha)
         if self.scheme not in SCHEMES:
@@ -83,8 +85,24 @@ class Langevin:
 
     cost = 1
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the next step needs the noise of this one (see `Sequence`)."""
+        return self.scheme == "leimkuhler-matthews"
+
     def init(self, phi: Tensor) -> LangevinState:
-        """Return the state that starts from `phi`."""
+        """Return the state that starts from `phi`.
+
+        Raises
+        ------
+        ValueError
+            If `force` or `kick` of the action is not minus the gradient of its S.
+        """
+        check_force(self.action, phi, "Langevin")
+        return self.resume(phi)
+
+    def resume(self, phi: Tensor) -> LangevinState:
+        """Return the state that goes on from `phi`, with no noise carried along."""
         return LangevinState(phi, torch.zeros_like(phi))
 
     def step(self, state: LangevinState, generator: torch.Generator) -> tuple[LangevinState, Info]:
@@ -125,18 +143,19 @@ class MALA:
     Parameters
     ----------
     action
-        The action to sample.
+        The action to sample: any `physml.actions.Action`.
     step_size
         The step :math:`\epsilon` of fictitious time.
     adjusted
         Whether there is an accept step; without one it is Euler's scheme.
     """
 
-    action: LocalAction
+    action: Action
     step_size: float
     adjusted: bool = True
 
     def __post_init__(self) -> None:
+        check_members(self.action, *FORCE, "MALA")
         check_positive("step_size", self.step_size)
 
     cost = 1
@@ -150,7 +169,18 @@ class MALA:
         return replace(self, adjusted=False)
 
     def init(self, phi: Tensor) -> MALAState:
-        """Return the state that starts from `phi`."""
+        """Return the state that starts from `phi`.
+
+        Raises
+        ------
+        ValueError
+            If `force` or `kick` of the action is not minus the gradient of its S.
+        """
+        check_force(self.action, phi, "MALA")
+        return self.resume(phi)
+
+    def resume(self, phi: Tensor) -> MALAState:
+        """Return the state that goes on from `phi`, to which another sampler moved the fields."""
         return MALAState(phi, self.action(phi), self.action.force(phi))
 
     def step(self, state: MALAState, generator: torch.Generator) -> tuple[MALAState, Info]:

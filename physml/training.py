@@ -36,8 +36,12 @@ def identity(start: Mapping[str, Tensor], generator: torch.Generator | None,
     **parts
         All else that results depend on.
     """
-    return checkpoints.identity(apart=start.values(), **parts) | checkpoints.identity(
-        start=start, generator=generator)
+    return checkpoints.identity(apart=start.values(), **parts) | _beginning(start, generator)
+
+
+def _beginning(start: Mapping[str, Tensor], generator: torch.Generator | None) -> dict:
+    plain = {name: tensor.detach() for name, tensor in start.items()}  # no parameters, only bytes
+    return checkpoints.identity(start=plain, generator=generator)
 
 
 class Training:
@@ -81,9 +85,9 @@ class Training:
         """Take over a state."""
         raise NotImplementedError
 
-    def left(self) -> object:
+    def left(self) -> dict[str, Tensor]:
         """Return what is trained as it would be left if the training ended now."""
-        return None
+        return {}
 
     def told(self) -> dict[str, str]:
         """Return what the progress bar says beside the number of updates."""
@@ -156,7 +160,7 @@ class Training:
         tensors = tensors | {"rates": torch.tensor(self.rates, dtype=torch.float64)}
         if self.generator is not None:
             tensors["generator"] = self.generator.get_state()
-        left = checkpoints.identity(start=self.left(), generator=self.generator)
+        left = _beginning(self.left(), self.generator)
         checkpoints.write(path, tensors, {
             "identity": json.dumps(identity), "left": json.dumps(left),
             "state": json.dumps(facts | {"seconds": self.seconds, "recorded": recorded})})

@@ -414,7 +414,7 @@ class _Runner:
         if self.fields is not None:
             tensors["fields"] = self.fields
         meta = {"identity": json.dumps(self.identity), "progress": self.at.dumps(),
-                "log_steps": json.dumps(self.log_steps)}
+                "log_steps": json.dumps(self.log_steps), "names": json.dumps(list(self.series))}
         checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
@@ -429,8 +429,8 @@ class _Runner:
             block.state = _put_together(block.state, f"block.{i}", tensors,
                                          self.start.device)
             block.stream = tensors[f"stream.{i}"]
-        self.series = {k.removeprefix("series."): v.to(self.start.device)
-                       for k, v in tensors.items() if k.startswith("series.")}
+        self.series = {name: tensors[f"series.{name}"].to(self.start.device)
+                       for name in json.loads(meta["names"])}
         if self.fields is not None:
             self.fields.copy_(tensors["fields"])
 

@@ -159,8 +159,8 @@ def identity(*, apart: Iterable[Tensor] = (), **parts: object) -> dict[str, obje
     or address in memory.
 
     *Not seen* are: the code of installed packages, this one and torch included, and of functions in
-    other modules than the one that uses them; fields of dataclasses that are excluded from
-    comparison, and cached properties; what compiled objects hold that do not tell their state;
+    other modules than the one that uses them; cached properties, and fields of dataclasses that are
+    excluded from comparison and start empty; what compiled objects hold that do not tell their state;
     files and all else that is read outside of the process; the number of threads and the machine.
     A function that changes what it closes over is another one afterwards.
 
@@ -323,9 +323,11 @@ class _Walk:
         for name in _globals(function.__code__):
             if name in function.__globals__:
                 found = function.__globals__[name]
-                if (isinstance(found, types.FunctionType)
-                        and found.__globals__ is not function.__globals__
-                        or isinstance(found, type) and found.__module__ != module):
+                if isinstance(found, types.FunctionType):
+                    foreign = found.__globals__ is not function.__globals__
+                else:
+                    foreign = isinstance(found, type) and found.__module__ != module
+                if foreign:
                     found = f"{found.__module__}.{found.__qualname__}"
                 parts[f"global {name}"] = found
         # one entry, whatever is inside: the parts of a function have no names that help a reader
@@ -411,7 +413,7 @@ def _code(code: types.CodeType) -> tuple[str, dict[str, object]]:
 def _globals(code: types.CodeType) -> list[str]:
     """Return the global names that code uses, inner functions included."""
     names = {step.argval for step in dis.get_instructions(code)
-             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")}
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             names.update(_globals(inner))
@@ -451,7 +453,9 @@ def _object(value: object) -> tuple[str, dict[str, object]]:
     hidden = {name for each in kind.__mro__ for name, attribute in vars(each).items()
               if isinstance(attribute, functools.cached_property)}
     if dataclasses.is_dataclass(value):
-        hidden |= {each.name for each in dataclasses.fields(value) if not each.compare}
+        # what is remembered, and not what was given
+        hidden |= {each.name for each in dataclasses.fields(value) if not each.compare
+                   and each.default_factory is not dataclasses.MISSING}
     parts = {name: part for name, part in getattr(value, "__dict__", {}).items()
              if name not in hidden}
     for each in kind.__mro__:

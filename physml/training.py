@@ -127,6 +127,8 @@ class Training:
         schedule = lr if callable(lr) else lambda step: lr
         path = None if checkpoint is None else files.located(checkpoint)
         recorded = 0
+        if path is not None and identity is None:
+            raise ValueError("checkpoint needs an identity: what the results depend on")
         if path is not None and path.exists():
             recorded = self._load(path, identity, schedule, steps)
         else:

@@ -362,9 +362,9 @@ class _Runner:
 
     def keep_pace(self, seconds: float) -> None:
         """Make the next round longer or shorter, so that a checkpoint comes when it is due."""
-        if seconds < 0.1:
+        if seconds < 0.25:
             self.pace *= 2
-        elif seconds > 0.5:
+        elif seconds > 1.0:
             self.pace = max(1, self.pace // 2)
 
     def adapt(self, acceptance: float) -> None:

@@ -160,9 +160,9 @@ def identity(*, apart: Iterable[Tensor] = (), **parts: object) -> dict[str, obje
 
     *Not seen* are: the code of installed packages, this one and torch included, and of functions in
     other modules than the one that uses them; cached properties, and fields of dataclasses that are
-    excluded from comparison and start empty; what compiled objects hold that do not tell their state;
-    files and all else that is read outside of the process; the number of threads and the machine.
-    A function that changes what it closes over is another one afterwards.
+    excluded from comparison and start empty; what is inside of compiled objects that do not tell
+    their state; files and all else that is read outside of the process; the number of threads and
+    the machine. A function that changes what it closes over is another one afterwards.
 
     Parameters
     ----------

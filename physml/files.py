@@ -69,7 +69,7 @@ def write(path: str | os.PathLike, pieces: Iterable[bytes]) -> None:
         os.fsync(stream.fileno())
         with contextlib.suppress(FileNotFoundError):
             there = target.stat()
-            if hasattr(os, "fchmod") and there.st_uid == os.getuid():
+            if hasattr(os, "getuid") and there.st_uid == os.getuid():
                 os.fchmod(stream.fileno(), stat.S_IMODE(there.st_mode))
         if fcntl is None:  # Windows moves no open file
             stream.close()

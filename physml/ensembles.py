@@ -135,7 +135,7 @@ def phi4_ensemble(
                 f"{max(found.rhat.values()):.3f}, hot - cold {max(found.z.values(), key=abs):+.1f} "
                 "sigma): this ensemble is not in equilibrium, and is not kept on disk",
                 sampling.EquilibrationWarning, stacklevel=2)
-        else:
+        elif _may_be_written(path):
             _keep(path, found)
     return found
 
@@ -205,8 +205,13 @@ def _keep(path: Path, ensemble: Ensemble) -> None:
                       stacklevel=3)
 
 
+def _may_be_written(path: Path) -> bool:
+    """Return whether there is nothing yet, or something that this user may read: his, or shared."""
+    return not os.path.exists(path) or os.access(path, os.R_OK)
+
+
 def _read(path: Path, action: Phi4, lattice: Lattice, seed: int) -> Ensemble | None:
-    """Return what `_keep` wrote, or None if it is not there, or damaged."""
+    """Return what `_keep` wrote, or None if it is not there, or not to be read."""
     if not os.path.exists(path):  # unlike Path.exists, False in a folder that may not be entered
         return None
     try:
@@ -216,5 +221,7 @@ def _read(path: Path, action: Phi4, lattice: Lattice, seed: int) -> Ensemble | N
             raise ValueError("its checksum does not fit")
         return Ensemble(fields, action, lattice, seed, **json.loads(meta["about"]))
     except (CheckpointError, KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"{path} is damaged ({error}): the ensemble is generated anew", stacklevel=3)
+        what = (f"{path} may not be read by this user, and is left as it is"
+                if isinstance(error.__cause__, PermissionError) else f"{path} is damaged ({error})")
+        warnings.warn(f"{what}: the ensemble is generated anew", stacklevel=3)
         return None

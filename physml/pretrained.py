@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import checkpoints, device
+from . import checkpoints, device, files
 from .actions import Phi4
 from .diffusion import Distilled, InteractionModel, ResidualForce, UNet, VarianceExploding, train
 from .diffusion.training import warmup_cosine
@@ -119,7 +119,7 @@ def load(kappa: float, *, folder: Path | str = FOLDER) -> Pretrained:
     if kappa not in SETTINGS:
         raise ValueError(f"kappa={kappa} has no trained model: choose one of {list(SETTINGS)}, or "
                          "train one with physml.diffusion.train")
-    path = Path(folder) / SETTINGS[kappa].name
+    path = files.located(folder) / SETTINGS[kappa].name
     tensors, meta = checkpoints.read(path, "make it with: python -m physml.pretrained "
                                            f"{kappa:g}")
     try:
@@ -141,7 +141,7 @@ def make(settings: Settings, *, folder: Path | str = FOLDER, progress: bool = Tr
 
     The state of the training, and that of its teacher's, stand beside it until it is done.
     """
-    path = Path(folder) / settings.name
+    path = files.located(folder) / settings.name
     ensemble = phi4_ensemble(settings.length, settings.kappa, settings.lam, settings.fields,
                              seed=settings.seed, progress=progress)
     fields = ensemble.fields

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import gzip
 import hashlib
 import io
@@ -453,10 +454,10 @@ def test_interrupted_write_leaves_no_file(own, world, monkeypatch):
 
 def test_what_a_killed_process_left_is_cleared_away(own, world):
     write(own, {f".{TRAIN}.0000.part": b"x", f".{TRAIN}.1111.part": b"x"})
-    os.utime(own / f".{TRAIN}.0000.part", (0, 0))
     npm_with(world, in_package(FILES))
-    datasets.mnist()
-    # the young one may belong to a process that is still writing
+    with (own / f".{TRAIN}.1111.part").open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # this one belongs to a process that is still writing
+        datasets.mnist()
     assert [p.name for p in leftovers(own)] == [f".{TRAIN}.1111.part"]
 
 
@@ -534,6 +535,31 @@ def test_fashion_of_raw_files_says_that_no_checksum_was_compared(world):
     assert "only the structure is checked" in datasets.fashion_mnist(root=world / "mine").source
     write(mine, gz_named(PACKED))
     assert datasets.fashion_mnist(root=world / "mine").source == f"disk: {mine}"
+
+
+def test_files_of_mnist_are_not_taken_for_fashion(world):
+    """They have the same names and the same structure; but their checksums are known."""
+    mine = write(world / "mine", FILES)
+    with pytest.raises(DataUnavailable, match="it is a file of MNIST, not of Fashion-MNIST"):
+        datasets.fashion_mnist(root=mine)
+    raw = {name: gzip.decompress(content) for name, content in PACKED.items()}
+    write(world / "cache" / "physml" / "fashion_mnist", raw)
+    with pytest.warns(UserWarning, match="is not the file .it is a file of MNIST.*left as it is"):
+        expect_content(datasets.fashion_mnist(root=mine), files=raw)
+
+
+def test_a_copy_of_another_user_is_not_called_damaged(own, world, monkeypatch):
+    mine, real = write(world / "mine", FILES), Path.read_bytes
+    write(own, FILES)
+
+    def read_bytes(path):
+        if path == mine / TRAIN:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.warns(UserWarning, match=f"{TRAIN} may not be read by this user .*left as it is"):
+        expect_content(datasets.mnist(root=mine))
 
 
 def test_fashion_is_not_asked_of_npm(world):

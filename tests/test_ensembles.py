@@ -262,13 +262,36 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path, kept):
     assert root.read_text() == "in the way"
 
 
-def test_a_file_that_cannot_be_written_is_no_error(tmp_path, kept):
-    folder = tmp_path / "physml" / "ensembles"
-    (folder / f".{kept[2]}.{os.getpid()}.part").mkdir(parents=True)
-    with pytest.warns(UserWarning, match="could not be kept in"):
+def test_a_file_that_cannot_be_written_is_no_error(tmp_path, kept, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="could not be kept in .*No space left"):
         made = make(root=tmp_path)
     assert torch.equal(made.fields, kept[0].fields)
-    assert not (folder / kept[2]).exists()
+    assert not list((tmp_path / "physml" / "ensembles").iterdir())
+
+
+def test_a_file_of_another_user_is_not_called_damaged(tmp_path, kept, monkeypatch):
+    """It is told of, and left to its owner."""
+    made, content, name = kept
+    path = tmp_path / "physml" / "ensembles" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args, **options: _denied(self)
+                        if self == path else real(self, *args, **options))
+    monkeypatch.setattr(os, "access", lambda *args, **options: False)
+    before = path.stat().st_ino
+    with pytest.warns(UserWarning, match="may not be read by this user, and is left") as caught:
+        again = make(root=tmp_path)
+    assert "damaged" not in str(caught[0].message) and path.stat().st_ino == before
+    assert torch.equal(again.fields, made.fields)
+
+
+def _denied(path):
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_the_folder_is_that_of_the_data_sets(tmp_path, monkeypatch):

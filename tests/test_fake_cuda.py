@@ -410,21 +410,22 @@ def test_a_run_goes_on_from_its_checkpoint_on_a_real_gpu(tmp_path):
         return sampling.sample(sampling.HMC(PHI4), phi, 8, generator=g, progress=False,
                                observe=observe, checkpoint=checkpoint, checkpoint_every=0)
 
-    calls = itertools.count()
-
-    def interrupted(phi):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return {"phi2": phi.square().mean((1, 2))}
-
     def observe(phi):
         return {"phi2": phi.square().mean((1, 2))}
+
+    rounds, original = itertools.count(), sampling.chain._Runner.round
+
+    def interrupted(self, runner):
+        if next(rounds) == 5:
+            raise KeyboardInterrupt
+        return original(self, runner)
 
     whole, path = run(observe=observe), tmp_path / "run.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling.chain, "_ROUND", 1.0)  # a look at the clock after every step
+        patch.setattr(sampling.chain._Runner, "round", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(path, interrupted)
+            run(path, observe)
     assert path.exists()
     again = run(path, observe)
     assert torch.equal(again.phi, whole.phi)

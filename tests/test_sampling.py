@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -362,41 +363,33 @@ def test_layout_and_blocks(monkeypatch):
     assert torch.equal(found.series["m"][:, 0], torch.arange(7.0).double())
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+@contextlib.contextmanager
+def interrupted(after):
+    """Stop a run in its round `after`, each of which is one step."""
+    rounds, original = itertools.count(), chain._Runner.round
+
+    def failing(self, runner):
+        if next(rounds) == after:
+            raise KeyboardInterrupt
+        return original(self, runner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "_ROUND", 1.0)
+        patch.setattr(chain._Runner, "round", failing)
+        yield
+
+
+def test_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     sampler, lattice = sampling.HMC(RING, 0.4), Lattice((8,))
     options = {"n": 40, "chains": 6, "burn_in": 120, "tune": 0.8, "keep_fields": True}
     whole = run(sampler, lattice, **options)
-    monkeypatch.setattr(chain, "_ROUND", 1.0)
-
-    def interrupted(after):
-        calls = itertools.count()
-        def observe(phi):
-            if next(calls) == after:
-                raise KeyboardInterrupt
-            return chain._observe(phi)
-        return observe
-
-    path = tmp_path / "run.safetensors"
-    with pytest.raises(KeyboardInterrupt):
-        run(sampler, lattice, **options, checkpoint=path, checkpoint_every=0,
-            observe=interrupted(25))
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]  # nothing half-written
-    assert_same(run(sampler, lattice, **options, checkpoint=path), whole)
-    assert_same(run(sampler, lattice, **options, checkpoint=path), whole)  # and once more
-    # interrupted while burning in
-    path = tmp_path / "burning.safetensors"
-    rounds = itertools.count()
-    original = chain._Runner.round
-    def failing(self, runner):
-        if next(rounds) == 11:
-            raise KeyboardInterrupt
-        return original(self, runner)
-    monkeypatch.setattr(chain._Runner, "round", failing)
-    with pytest.raises(KeyboardInterrupt):
-        run(sampler, lattice, **options, checkpoint=path, checkpoint_every=0)
-    assert path.exists()
-    monkeypatch.setattr(chain._Runner, "round", original)
-    assert_same(run(sampler, lattice, **options, checkpoint=path), whole)
+    for name, after in (("burning", 11), ("measuring", 49)):  # 24 rounds of burn-in
+        path = tmp_path / name / "run.safetensors"
+        with interrupted(after), pytest.raises(KeyboardInterrupt):
+            run(sampler, lattice, **options, checkpoint=path, checkpoint_every=0)
+        assert [p.name for p in path.parent.iterdir()] == [path.name]  # nothing half-written
+        assert_same(run(sampler, lattice, **options, checkpoint=path), whole)
+        assert_same(run(sampler, lattice, **options, checkpoint=path), whole)  # and once more
 
 
 def test_bad_checkpoints_are_refused(tmp_path):

@@ -44,6 +44,7 @@ from torch import Tensor
 
 from ..actions import lattice_sum
 from ..errors import ShapeError, check_finite, check_positive, check_positive_int
+from ..progress import bar
 from .interaction import InteractionModel, centred, field_of, half, modes_of
 from .likelihood import LogDensity
 from .samplers import BLOCK, block_noise, block_streams
@@ -149,7 +150,6 @@ def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, t
     top = math.asinh(model.process.ratio(1.0) / knee)
     grid = [top * n / steps for n in (range(steps + 1) if upward else range(steps, -1, -1))]
     size = -(-check_positive_int("batch", batch) // BLOCK) * BLOCK
-    from tqdm.auto import tqdm
 
     def part(first: int) -> tuple[Tensor, Tensor, Tensor]:
         some = start[first : first + size]
@@ -158,8 +158,8 @@ def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, t
 
     firsts = range(0, len(start), size)
     with ThreadPoolExecutor(check_positive_int("threads", threads)) as pool:
-        parts = list(tqdm(pool.map(part, firsts), total=len(firsts), desc="fields",
-                          disable=not progress, leave=False, unit="batch"))
+        parts = list(bar(pool.map(part, firsts), total=len(firsts), label="fields",
+                         show=progress, unit="batch"))
     fields, value, error = (torch.cat(p) for p in zip(*parts, strict=True))
     return LogDensity(fields, value, error if dilution else None, None,
                       4 * steps - 1 if dilution or upward else steps)

@@ -45,6 +45,7 @@ from torch import Tensor
 from ..actions import lattice_sum
 from ..errors import ShapeError, StabilityError, check_finite, check_positive, check_positive_int
 from ..lattice import Lattice
+from ..progress import bar as progress_bar
 from .scores import GaussianScore, Score
 from .sde import Process, Reverse, check_field, site_shape, time_grid
 
@@ -358,11 +359,8 @@ def generate(
     size = -(-check_positive_int("batch", batch) // BLOCK)
     fields = torch.empty(chains, *shape, dtype=dtype, device=device)
     kept = fields.new_empty(len(frames), *fields.shape) if frames else None
-    from tqdm.auto import tqdm
-
     batches = range(0, len(streams), size)
-    with tqdm(total=len(batches) * (len(times) - 1), desc=label, disable=not progress,
-              leave=False, mininterval=0.5, unit="step") as bar:
+    with progress_bar(total=len(batches) * (len(times) - 1), label=label, show=progress) as bar:
         for first in batches:
             part = slice(first * BLOCK, min((first + size) * BLOCK, chains))
             width = part.stop - part.start

@@ -273,7 +273,7 @@ class ZeroDimensionalScore:
 
     process: Process
     action: Callable[[Tensor], Tensor]
-    _tables: dict = field(default_factory=dict, repr=False)
+    _tables: dict = field(default_factory=dict, repr=False, compare=False)
     _law: exact.Quadrature = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -20,19 +20,15 @@ each of as many equal parts as there are fields in the batch. Weightings:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .. import checkpoints
+from .. import training
 from ..errors import (
     StabilityError,
     check_finite,
@@ -188,8 +184,11 @@ def train(
         Stop after this much time even if `steps` are not done.
     checkpoint, checkpoint_every
         A ``.safetensors`` file, written whole every so many updates and at the end: weights, their
-        average, Adam's state, random stream and history. If it is there, the run goes on from it,
-        to the same result as without interruption.
+        average, buffers such as those of batch norm, Adam's state, random stream and history. If it
+        is there, the run goes on from it, to the same records and bits as without a stop. All else
+        must be given as the first time (see `physml.checkpoints.identity`), or, for `model` and
+        `generator`, as the run left them; `lr` may differ for updates still to come. Random numbers
+        that a network draws by itself, as dropout does, are those of torch and start anew.
 
     Raises
     ------
@@ -217,52 +216,26 @@ def train(
         raise ValueError(f"autocast={autocast!r} is not supported: choose torch.bfloat16, or None")
     if not callable(lr):
         check_positive("lr", lr)
-    teacher = getattr(model, "teacher", None)
     options = {"batch_size": batch_size, "weighting": weighting, "end": end, "augment": augment,
-               "ema": ema, "clip": clip,
-               "autocast": None if autocast is None else str(autocast),
-               "record_every": record_every,
-               "process": repr(model.process), "data": _digest(data),
-               "validation": None if validation is None else _digest(validation),
-               "teacher": None if teacher is None else _digest(
-                   nn.utils.parameters_to_vector(teacher.parameters())),
-               "parameters": [list(p.shape) for p in model.parameters()]}
-    run = _Run(model, data, validation, options, lr if callable(lr) else lambda step: lr,
-               generator)
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.load(Path(checkpoint))
-    from tqdm.auto import tqdm
-
-    begin, before = time.perf_counter(), run.seconds
-    with tqdm(total=steps, initial=run.step, desc="training", disable=not progress, leave=False,
-              mininterval=0.5, unit="step") as bar:
-        while run.step < steps:
-            run.update()
-            bar.update()
-            run.seconds = before + time.perf_counter() - begin
-            out_of_time = seconds is not None and run.seconds - before > seconds
-            last = run.step == steps or out_of_time
-            if run.step % record_every == 0:
-                run.record()
-                bar.set_postfix(loss=f"{run.history.loss[-1]:.4f}", refresh=False)
-            due = checkpoint is not None and (run.step % checkpoint_every == 0 or last)
-            if due and _share()[0] == 0:
-                run.save(Path(checkpoint))
-            if out_of_time:
-                break
-    if run.since:  # not in the checkpoint: a longer run would not have it
-        run.record()
+               "ema": ema, "clip": clip, "autocast": autocast}
+    start = dict(model.named_parameters()) | dict(model.named_buffers())
+    identity = None if checkpoint is None else training.identity(
+        start, generator, model=model, data=data, validation=validation,
+        device=data.device.type, record_every=record_every, **options)
+    run = _Run(model, data, validation, options, generator)
+    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+           checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     _put(model, run.average)
     return run.history
 
 
-class _Run:
-    """The state of a training: all that a checkpoint holds."""
+class _Run(training.Training):
+    """The state of a training."""
 
-    def __init__(self, model, data, validation, options, schedule, generator):
+    def __init__(self, model, data, validation, options, generator):
+        super().__init__(generator)
         self.model, self.data, self.validation, self.options = model, data, validation, options
-        self.schedule, self.generator = schedule, generator
-        self.step, self.seconds, self.rates = 0, 0.0, []
+        self.writes = _share()[0] == 0
         self.history = History()
         self.total, self.since = 0.0, 0  # of the loss, since the last record
         self.adam = torch.optim.Adam(model.parameters(), lr=1.0)
@@ -270,9 +243,8 @@ class _Run:
         # drawn once, whatever comes later: the seed of the validation's noise
         self.seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
-    def update(self) -> None:
-        """Make one update."""
-        rate = check_positive("lr", self.schedule(self.step))
+    def update(self, rate: float) -> None:
+        """Make one update of size `rate`."""
         pick = torch.randint(len(self.data), (self.options["batch_size"],),
                              generator=self.generator, device=self.data.device)
         phi = self.data[pick]
@@ -286,7 +258,8 @@ class _Run:
                                  f"lr={rate:.4g}: lower it, or go on from an earlier checkpoint")
         self.adam.zero_grad()
         value.backward()
-        number = _average([number], [p.grad for p in self.model.parameters()])
+        number = _average([number], [p.grad for p in self.model.parameters()
+                                     if p.grad is not None])
         if self.options["clip"] is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"])
         self.adam.param_groups[0]["lr"] = rate
@@ -295,7 +268,6 @@ class _Run:
         with torch.no_grad():
             for average, parameter in zip(self.average, self.model.parameters(), strict=True):
                 average.lerp_(parameter, 1 - decay)
-        self.rates.append(rate)
         self.step += 1
         self.total += number
         self.since += 1
@@ -336,40 +308,43 @@ class _Run:
         self.history.seconds.append(self.seconds)
         self.total, self.since = 0.0, 0
 
-    def save(self, path: Path) -> None:
-        """Write the run to `path` as one safetensors file, whole or not at all."""
-        tensors = {"generator": self.generator.get_state(),
-                   "rates": torch.tensor(self.rates, dtype=torch.float64)}
+    def told(self) -> dict[str, str]:
+        return {"loss": f"{self.history.loss[-1]:.4f}"}
+
+    # --- stop and go on -------------------------------------------------------------------------
+
+    def left(self) -> dict[str, Tensor]:
+        names = [name for name, _ in self.model.named_parameters()]
+        return dict(zip(names, self.average, strict=True)) | dict(self.model.named_buffers())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        tensors = {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers()}
         for n, (parameter, average) in enumerate(zip(self.model.parameters(), self.average,
                                                      strict=True)):
             tensors[f"weight.{n}"], tensors[f"average.{n}"] = parameter.detach(), average
-            for name, value in self.adam.state[parameter].items():
+            # none for a parameter that has had no gradient, such as a frozen one
+            for name, value in self.adam.state.get(parameter, {}).items():
                 tensors[f"adam.{n}.{name}"] = value
-        meta = {"options": json.dumps(self.options), "history": json.dumps(vars(self.history)),
-                "progress": json.dumps([self.step, self.seconds, self.total, self.since,
-                                        self.seed])}
-        checkpoints.write(path, tensors, meta)
+        return tensors, {"history": vars(self.history), "total": self.total, "since": self.since,
+                         "seed": self.seed}
 
-    def load(self, path: Path) -> None:
-        """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
-        tensors, meta = checkpoints.read(path)
-        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
-        rates = tensors["rates"].tolist()
-        checkpoints.check_rates(path, rates, self.schedule)
-        self.rates = rates
-        self.step, self.seconds, self.total, self.since, self.seed = json.loads(meta["progress"])
-        self.history = History(**json.loads(meta["history"]))
-        self.generator.set_state(tensors["generator"])
-        state = {}
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        adam: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(tensors[f"buffer.{name}"])
             for n, (parameter, average) in enumerate(zip(self.model.parameters(), self.average,
                                                          strict=True)):
                 parameter.copy_(tensors[f"weight.{n}"])
                 average.copy_(tensors[f"average.{n}"])
-                state[n] = {name: tensors[f"adam.{n}.{name}"]
-                            for name in ("step", "exp_avg", "exp_avg_sq")}
-        self.adam.load_state_dict({"state": state,
+                found = {name.removeprefix(f"adam.{n}."): value for name, value in tensors.items()
+                         if name.startswith(f"adam.{n}.")}
+                if found:
+                    adam[n] = found
+        self.adam.load_state_dict({"state": adam,
                                    "param_groups": self.adam.state_dict()["param_groups"]})
+        self.history = History(**facts["history"])
+        self.total, self.since, self.seed = facts["total"], facts["since"], facts["seed"]
 
 
 @torch.no_grad()
@@ -422,7 +397,3 @@ def _moved(phi: Tensor, generator: torch.Generator) -> Tensor:
     if len(axes) == 2 and phi.shape[1] == phi.shape[2] and draw[-1] < 0.5:
         phi = phi.transpose(1, 2)
     return phi.contiguous()
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]

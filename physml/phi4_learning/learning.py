@@ -21,16 +21,19 @@ is in the model's span the residual is zero, and so is the noise of its estimate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .. import checkpoints
 from ..actions import InhomogeneousPhi4
 from ..errors import StabilityError, check_finite, check_positive, check_positive_int, check_shape
 from ..lattice import Lattice
 from ..sampling import CheckerboardGibbs
+from ..training import Training
 from .couplings import from_vector, sufficient_statistics, to_vector
 
 __all__ = [
@@ -191,12 +194,20 @@ def fit_action(
           models, in nats, so that the chains can follow;
         * ``floor=1e-6`` -- smallest quartic coupling allowed, so that :math:`e^{-S}` keeps its norm
           (0 is for models whose quadratic part alone is positive);
-        * ``average_from`` -- return the mean of the couplings from this update on.
+        * ``average_from`` -- return the mean of the couplings from this update on;
+        * ``seconds`` -- stop after this much time even if ``steps`` are not done;
+        * ``progress=False`` -- whether to show a progress bar;
+        * ``checkpoint``, ``checkpoint_every=100`` -- a ``.safetensors`` file, written whole every
+          so many updates and at the end. If it is there, the run goes on from it, to the same bits
+          as without a stop; all else must be given as the first time (see
+          `physml.checkpoints.identity`), and ``lr`` may differ for updates still to come.
 
     Raises
     ------
     StabilityError
         If an update leaves couplings or fields that are not finite.
+    CheckpointError
+        If the checkpoint cannot be read, or belongs to another run.
     """
     def gradient(theta: Tensor, phi: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
         values = target(phi)
@@ -206,7 +217,7 @@ def fit_action(
         difference = values.to(theta) - statistics @ theta
         return free_energy_gradient(difference, statistics), difference
 
-    return _learn(start, gradient, **options)
+    return _learn(start, gradient, target, **options)
 
 
 def fit_data(start: InhomogeneousPhi4, data: Tensor, **options) -> Fit:
@@ -230,7 +241,7 @@ def fit_data(start: InhomogeneousPhi4, data: Tensor, **options) -> Fit:
     def gradient(theta: Tensor, phi: Tensor, statistics: Tensor) -> tuple[Tensor, None]:
         return data_gradient(data.to(theta), statistics), None
 
-    return _learn(start, gradient, **options)
+    return _learn(start, gradient, data, **options)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -240,6 +251,7 @@ def fit_data(start: InhomogeneousPhi4, data: Tensor, **options) -> Fit:
 def _learn(
     start: InhomogeneousPhi4,
     gradient_of: Callable,
+    target: Callable | Tensor,
     *,
     steps: int,
     lr: float | Callable[[int], float],
@@ -254,10 +266,15 @@ def _learn(
     max_kl: float = 0.5,
     floor: float = 1e-6,
     average_from: int | None = None,
+    seconds: float | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: int = 100,
 ) -> Fit:
     if method not in ("natural", "gradient"):
         raise ValueError(f"method must be 'natural' or 'gradient', not {method!r}")
-    for name, value in (("steps", steps), ("chains", chains), ("sweeps", sweeps)):
+    for name, value in (("steps", steps), ("chains", chains), ("sweeps", sweeps),
+                        ("checkpoint_every", checkpoint_every)):
         check_positive_int(name, value)
     if damping < 0 or floor < 0:
         raise ValueError("damping and floor must not be negative")
@@ -267,46 +284,110 @@ def _learn(
     lattice = Lattice(tuple(start.quadratic.shape))
     source, theta = start.source is not None, to_vector(start).detach().clone()
     free = _trained(train, lattice, source).to(theta.device)
-    first = lattice.dim * lattice.volume
-    quadratic = slice(first, first + lattice.volume)
-    quartic = slice(first + lattice.volume, first + 2 * lattice.volume)
-    theta[quartic] = theta[quartic].clamp(min=floor)
+    options = {"method": method, "sweeps": sweeps, "damping": damping, "max_kl": max_kl,
+               "floor": floor}
+    identity = None if checkpoint is None else checkpoints.identity(
+        first=theta, lattice=lattice.shape, source=source, free=free, target=target, phi=phi,
+        chains=chains, burn_in=burn_in, average_from=average_from, device=theta.device.type,
+        generator=generator, **options)
+    run = _Run(theta, lattice, source, free, gradient_of, options, generator)
+    run.start(phi, chains, burn_in)
+    run.go(steps, lr=lr, record_every=1, seconds=seconds, progress_bar=progress,
+           checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
+    return run.fit(average_from)
 
-    if phi is None:
-        phi = torch.randn(chains, *lattice.shape, generator=generator, dtype=theta.dtype,
-                          device=theta.device)
-        phi = _sweep(theta, lattice, source, phi, burn_in, generator)
-    path, norms, moments, shortened = [theta.clone()], [], [], 0
-    for step in range(steps):
-        statistics = sufficient_statistics(phi, source)
-        gradient, difference = gradient_of(theta, phi, statistics)
-        gradient, eta = gradient[free], check_positive("lr", lr(step) if callable(lr) else lr)
-        if method == "natural":
-            lower = torch.full_like(theta, -torch.inf)
-            b = theta[quartic]
-            lower[quartic] = torch.maximum(-0.5 * b, floor - b)  # no more than half of it at once
-            a = theta[quadratic]
-            lower[quadratic] = torch.where(b == 0, -0.5 * a.clamp(min=0), -torch.inf)
-            move = _natural_step(gradient, statistics[:, free], damping, eta, lower[free])
+
+class _Run(Training):
+    """The state of a fit."""
+
+    label = "phi^4 action"
+
+    def __init__(self, theta: Tensor, lattice: Lattice, source: bool, free: Tensor,
+                 gradient_of: Callable, options: dict, generator: torch.Generator) -> None:
+        super().__init__(generator)
+        self.theta, self.lattice, self.source, self.free = theta, lattice, source, free
+        self.gradient_of, self.options = gradient_of, options
+        first = lattice.dim * lattice.volume
+        self.quadratic = slice(first, first + lattice.volume)
+        self.quartic = slice(first + lattice.volume, first + 2 * lattice.volume)
+        self.clamp()
+        self.path: list[Tensor] = [theta.clone()]
+        self.norms: list[float] = []
+        self.moments: list[list[float]] = []
+        self.shortened = 0
+
+    def start(self, phi: Tensor | None, chains: int, burn_in: int) -> None:
+        """Make the chains, unless they are given."""
+        if phi is None:
+            phi = torch.randn(chains, *self.lattice.shape, generator=self.generator,
+                              dtype=self.theta.dtype, device=self.theta.device)
+            phi = self.sweep(phi, burn_in)
+        self.phi = phi
+
+    def sweep(self, phi: Tensor, sweeps: int) -> Tensor:
+        return _sweep(self.theta, self.lattice, self.source, phi, sweeps, self.generator)
+
+    def clamp(self) -> None:
+        self.theta[self.quartic] = self.theta[self.quartic].clamp(min=self.options["floor"])
+
+    def update(self, rate: float) -> None:
+        """Change the couplings by one step of size `rate`, and let the chains follow."""
+        theta, free = self.theta, self.free
+        statistics = sufficient_statistics(self.phi, self.source)
+        gradient, difference = self.gradient_of(theta, self.phi, statistics)
+        gradient = gradient[free]
+        if self.options["method"] == "natural":
+            move = _natural_step(gradient, statistics[:, free], self.options["damping"], rate,
+                                 self.lowest()[free])
             # KL between neighbours is half the squared length in the metric
             length = 0.5 * float((statistics[:, free] @ move).var())
-            shortened += length > max_kl
-            theta[free] += move * min(1.0, (max_kl / max(length, 1e-300)) ** 0.5)
+            most = self.options["max_kl"]
+            self.shortened += length > most
+            theta[free] += move * min(1.0, (most / max(length, 1e-300)) ** 0.5)
         else:
-            theta[free] -= eta * gradient
-        theta[quartic] = theta[quartic].clamp(min=floor)
+            theta[free] -= rate * gradient
+        self.clamp()
+        self.step += 1
         if not bool(torch.isfinite(theta).all()):
-            raise StabilityError(f"update {step + 1} left couplings that are not finite: lower lr")
-        norms.append(float(gradient.norm()))
+            raise StabilityError(f"update {self.step} left couplings that are not finite: lower lr")
+        self.norms.append(float(gradient.norm()))
         if difference is not None:
-            moments.append([float(difference.mean()), float(difference.var())])
-        path.append(theta.clone())
-        phi = _sweep(theta, lattice, source, phi, sweeps, generator)
-    path = torch.stack(path)
-    final = theta if average_from is None else path[average_from + 1:].mean(0)
-    mean, variance = torch.tensor(moments, dtype=torch.float64).T if moments else (None, None)
-    return Fit(from_vector(final, lattice, source), phi, path,
-               torch.tensor(norms, dtype=torch.float64), mean, variance, shortened)
+            self.moments.append([float(difference.mean()), float(difference.var())])
+        self.phi = self.sweep(self.phi, self.options["sweeps"])
+
+    def lowest(self) -> Tensor:
+        """Return how far each coupling may go down at once."""
+        lower = torch.full_like(self.theta, -torch.inf)
+        b, a = self.theta[self.quartic], self.theta[self.quadratic]
+        lower[self.quartic] = torch.maximum(-0.5 * b, self.options["floor"] - b)  # half at most
+        lower[self.quadratic] = torch.where(b == 0, -0.5 * a.clamp(min=0), -torch.inf)
+        return lower
+
+    def record(self) -> None:
+        self.path.append(self.theta.clone())
+
+    def fit(self, average_from: int | None) -> Fit:
+        """Return what there is after the last update."""
+        path = torch.stack(self.path)
+        late = self.step if average_from is None else average_from
+        final = self.theta if late >= self.step else path[late + 1:].mean(0)
+        moments = torch.tensor(self.moments, dtype=torch.float64)
+        mean, variance = moments.T if self.moments else (None, None)
+        return Fit(from_vector(final, self.lattice, self.source), self.phi, path,
+                   torch.tensor(self.norms, dtype=torch.float64), mean, variance, self.shortened)
+
+    # --- stop and go on ---------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        return ({"theta": self.theta, "phi": self.phi, "path": torch.stack(self.path)},
+                {"norms": self.norms, "moments": self.moments, "shortened": int(self.shortened)})
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        self.theta.copy_(tensors["theta"])
+        self.phi = tensors["phi"].to(self.theta.device)
+        self.path = list(tensors["path"].to(self.theta.device))
+        self.norms, self.moments = facts["norms"], facts["moments"]
+        self.shortened = facts["shortened"]
 
 
 def _sweep(theta: Tensor, lattice: Lattice, source: bool, phi: Tensor, sweeps: int,

@@ -11,16 +11,14 @@ and chains that are never restarted in the second (T. Tieleman, ICML 2008).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .. import checkpoints
+from .. import training
 from ..errors import (
     StabilityError,
     check_finite,
@@ -74,6 +72,7 @@ def train_network(
     floor: float = 1e-3,
     average_from: int | None = None,
     record_every: int = 50,
+    seconds: float | None = None,
     progress: bool = True,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 500,
@@ -100,9 +99,13 @@ def train_network(
         If given, the network ends with the mean of its couplings over the updates from this one on.
     record_every
         Updates between records; the last is always recorded.
+    seconds
+        Stop after this much time even if `steps` are not done.
     checkpoint, checkpoint_every
         A ``.safetensors`` file, written whole every so many updates and at the end. If it is
-        there, the run goes on from it, with the same random numbers as without interruption.
+        there, the run goes on from it, to the same records and bits as without a stop. All else
+        must be given as the first time (see `physml.checkpoints.identity`), or, for `network` and
+        `generator`, as the run left them; `lr` may differ for updates still to come.
 
     Raises
     ------
@@ -132,41 +135,30 @@ def train_network(
     if unknown or not train:
         raise ValueError(f"train must name some of {sorted(known)}, not {list(train)}")
     network.check_stable()
-    options = {"network": repr(network), "dtype": str(network.weight.dtype), "method": method,
-               "lr": "schedule" if callable(lr) else lr, "chains": chains,
-               "batch_size": batch_size, "sweeps": sweeps, "train": sorted(train), "floor": floor,
-               "average_from": average_from, "record_every": record_every,
-               "data": f"{len(data)} samples, sum {float(data.double().sum()):.10g}"}
-    run = _Run(network, data.to(network.weight), options, generator)
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        run.load(path)
-
-    from tqdm.auto import tqdm
-
-    with tqdm(total=steps, initial=run.step, desc="phi^4 network", disable=not progress,
-              leave=False, mininterval=0.5) as bar:
-        while run.step < steps:
-            run.update(check_positive("lr", lr(run.step)) if callable(lr) else lr)
-            bar.update()
-            last = run.step == steps
-            if run.step % record_every == 0 or last:
-                run.record()
-            if path is not None and (run.step % checkpoint_every == 0 or last):
-                run.save(path)
-    if run.averaged:
-        for name, value in run.average.items():
-            getattr(network, name).copy_(value)
+    data = data.to(network.weight)
+    options = {"method": method, "chains": chains, "batch_size": batch_size, "sweeps": sweeps,
+               "train": sorted(train), "floor": floor, "average_from": average_from}
+    identity = None if checkpoint is None else training.identity(
+        known, generator, network=network, data=data, record_every=record_every,
+        device=network.weight.device.type, **options)
+    run = _Run(network, data, options, generator)
+    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+           checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
+    for name, value in run.final().items():
+        getattr(network, name).copy_(value)
     return run.history
 
 
-class _Run:
-    """The state of a run: all that a checkpoint holds."""
+class _Run(training.Training):
+    """The state of a run."""
+
+    label = "phi^4 network"
 
     def __init__(self, network: Phi4Network, data: Tensor, options: dict,
                  generator: torch.Generator) -> None:
-        self.network, self.data, self.options, self.generator = network, data, options, generator
-        self.step, self.shortened, self.averaged, self.mismatch = 0, 0, 0, 0.0
+        super().__init__(generator)
+        self.network, self.data, self.options = network, data, options
+        self.shortened, self.averaged, self.mismatch = 0, 0, 0.0
         self.trained = {name: getattr(network, name) for name in options["train"]}
         self.first = {k: torch.zeros_like(v) for k, v in self.trained.items()}
         self.second = {k: torch.zeros_like(v) for k, v in self.trained.items()}
@@ -248,7 +240,7 @@ class _Run:
         history.weight_norm.append(float(self.network.weight.norm()))
         history.shortened.append(int(self.shortened))
 
-    # --- checkpoints ----------------------------------------------------------------------------
+    # --- stop and go on -------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that change, by name: the very ones, to be written to."""
@@ -257,21 +249,21 @@ class _Run:
             out |= {f"{group}.{k}": v for k, v in getattr(self, group).items()}
         return out
 
-    def save(self, path: Path) -> None:
-        """Write the run to `path` as one safetensors file, whole or not at all."""
-        tensors = self.tensors() | {"generator": self.generator.get_state()}
-        meta = {"options": json.dumps(self.options), "history": json.dumps(vars(self.history)),
-                "step": str(self.step), "shortened": str(int(self.shortened)),
-                "averaged": str(self.averaged)}
-        checkpoints.write(path, tensors, meta)
+    def final(self) -> dict[str, Tensor]:
+        """Return what the couplings that are trained end with."""
+        return self.average if self.averaged else self.trained
 
-    def load(self, path: Path) -> None:
-        """Go on from the file that `save` wrote."""
-        tensors, meta = checkpoints.read(path)
-        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
+    def left(self) -> dict[str, Tensor]:
+        return self.network.parameters() | self.final()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        return self.tensors(), {
+            "history": vars(self.history), "shortened": int(self.shortened),
+            "averaged": self.averaged, "mismatch": self.mismatch}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
-        self.generator.set_state(tensors["generator"])
-        self.history = NetworkHistory(**json.loads(meta["history"]))
-        self.step, self.shortened = int(meta["step"]), int(meta["shortened"])
-        self.averaged = int(meta["averaged"])
+        self.history = NetworkHistory(**facts["history"])
+        self.shortened, self.averaged = facts["shortened"], facts["averaged"]
+        self.mismatch = facts["mismatch"]

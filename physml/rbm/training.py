@@ -15,19 +15,17 @@ The methods differ in the second term (persistent chains, short chains from the 
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .. import checkpoints, exact
+from .. import exact, training
 from ..errors import (
+    CheckpointError,
     StabilityError,
     check_finite,
     check_positive,
@@ -193,9 +191,11 @@ def train(
         Stop after this much time even if `steps` are not done (for comparisons at equal cost).
     checkpoint, checkpoint_every
         A ``.safetensors`` file, written whole every so many updates and at the end. If it is
-        there, the run goes on from it, with the same random numbers as without interruption. The
-        file knows the step sizes of its updates: `lr` must give the same ones for them, and may
-        differ only for those still to come.
+        there, the run goes on from it, to the same records and bits as without a stop. All else
+        must be given as the first time (see `physml.checkpoints.identity`), or, for `model` and
+        `generator`, as the run left them. The file knows the step sizes of its updates: `lr` must
+        give the same ones for them, and may differ only for those still to come; so may
+        `on_unstable`, if nothing was shortened yet.
 
     Raises
     ------
@@ -226,49 +226,30 @@ def train(
     model.check_stable()
 
     work = target.like(model.weight)
-    schedule = lr if callable(lr) else lambda step: lr
     options = {"method": method, "sweeps": sweeps, "chains": chains, "batch_size": batch_size,
                "momentum": momentum, "weight_decay": weight_decay, "learn_mass": learn_mass,
-               "learn_bias": learn_bias, "average_from": average_from, "n_visible": model.n_visible,
-               "n_hidden": model.n_hidden, "sigma": model.sigma,
-               "mu2": None if learn_mass else float(model.mu2),
-               "dtype": str(model.weight.dtype),
-               "target": f"trace {float(target.two_point.trace()):.10g}"}
-    run = _Run(model, work, options, generator)
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.load(checkpoint, schedule)
-    if not run.history.steps:
-        run.history.record(0, 0.0, model, work, 0)
-
-    bar = _progress_bar(progress, steps, run.step, f"RBM, {method}")
-    begin = time.perf_counter()
-    try:
-        while run.step < steps:
-            run.update(check_positive("lr", schedule(run.step)), on_unstable)
-            bar.update()
-            out_of_time = seconds is not None and time.perf_counter() - begin > seconds
-            last = run.step == steps or out_of_time
-            if run.step % record_every == 0 or last:
-                run.history.record(run.step, run.time, model, work, run.shortened)
-            if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
-                run.save(checkpoint)
-            if out_of_time:
-                break
-    finally:
-        bar.close()
+               "learn_bias": learn_bias, "average_from": average_from}
+    start = {"weight": model.weight, "eta": model.eta, "mu2": model.mu2}
+    identity = None if checkpoint is None else training.identity(
+        start, generator, model=model, target=work, record_every=record_every,
+        device=model.weight.device.type, **options)
+    run = _Run(model, work, options, generator, on_unstable)
+    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+           checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     if run.averaged:
         model.weight.copy_(run.average)
     return run.history
 
 
-class _Run:
-    """The state of a run: all that a checkpoint holds."""
+class _Run(training.Training):
+    """The state of a run."""
 
     def __init__(self, model: ScalarFieldRBM, target: Target, options: dict,
-                 generator: torch.Generator | None) -> None:
-        self.model, self.target, self.options, self.generator = model, target, options, generator
-        self.step, self.time, self.shortened = 0, 0.0, 0
-        self.rates: list[float] = []  # asked for, one for each update
+                 generator: torch.Generator | None, on_unstable: str = "raise") -> None:
+        super().__init__(generator)
+        self.model, self.target, self.options = model, target, options
+        self.on_unstable, self.label = on_unstable, f"RBM, {options['method']}"
+        self.time, self.shortened = 0.0, 0
         self.history = History()
         self.velocity = {k: torch.zeros_like(v) for k, v in self.parameters().items()}
         self.buffer = torch.empty_like(model.weight)
@@ -375,16 +356,15 @@ class _Run:
 
     # --- one update -----------------------------------------------------------------------------
 
-    def update(self, rate: float, on_unstable: str) -> None:
+    def update(self, rate: float) -> None:
         """Make one update of size `rate`, and take it into the average."""
-        self.move(rate, on_unstable)
-        self.rates.append(rate)
+        self.move(rate)
         start = self.options["average_from"]
         if start is not None and self.step >= start:
             self.averaged += 1
             self.average.lerp_(self.model.weight, 1 / self.averaged)
 
-    def move(self, rate: float, on_unstable: str) -> None:
+    def move(self, rate: float) -> None:
         """Change the parameters by one step of size `rate`."""
         if self.options["method"] == "natural":
             taken = natural_step(self.model, self.target, rate)
@@ -399,14 +379,14 @@ class _Run:
                 steps[name] = self.velocity[name].mul_(momentum).add_(steps[name])
             if name == "weight" and decay:
                 steps[name] = torch.sub(steps[name], parameter, alpha=decay)
-        scale = self.admit(steps, rate, on_unstable)
+        scale = self.admit(steps, rate)
         for name, parameter in self.parameters().items():
             parameter.add_(steps[name], alpha=rate * scale)
         self.step += 1
         self.time += rate * scale
         self.shortened += scale < 1
 
-    def admit(self, steps: dict[str, Tensor], rate: float, on_unstable: str) -> float:
+    def admit(self, steps: dict[str, Tensor], rate: float) -> float:
         r"""Return the fraction of `rate` times the steps after which `K` is still positive.
 
         A step no longer, in the Frobenius norm, than the slack :math:`\mu/\sigma-\xi_{\max}` left
@@ -430,7 +410,7 @@ class _Run:
                 # half of it: matrix norms in float32 are not exact, and rounding adds up
                 self.slack = 0.5 * (math.sqrt(mass) / model.sigma - top)
                 return scale
-            if on_unstable == "raise" or not math.isfinite(top):
+            if self.on_unstable == "raise" or not math.isfinite(top):
                 raise StabilityError(self.advice(rate))
             scale /= 2
         raise StabilityError(self.advice(rate))
@@ -446,46 +426,47 @@ class _Run:
                 f"lose positivity (mu2={mu2:.4g}), and was refused: {bound}; "
                 "or pass on_unstable='shorten'")
 
-    # --- checkpoints ----------------------------------------------------------------------------
+    # --- records, stop and go on ----------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the run to `path` as one safetensors file, whole or not at all."""
+    def record(self) -> None:
+        self.history.record(self.step, self.time, self.model, self.target, self.shortened)
+
+    begin = record  # before the first update as well
+
+    def left(self) -> dict[str, Tensor]:
         model = self.model
-        tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
-        tensors["average"] = self.average
-        tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64)
+        return {"weight": self.average if self.averaged else model.weight, "eta": model.eta,
+                "mu2": model.mu2}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        model = self.model
+        tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2,
+                   "average": self.average}
         tensors |= {f"velocity.{k}": v for k, v in self.velocity.items()}
         tensors |= {f"history.{k}": v for k, v in self.history.tensors().items()}
         if self.chains is not None:
             tensors["chains"] = self.chains
-        if self.generator is not None:
-            tensors["generator"] = self.generator.get_state()
-        meta = {"options": json.dumps(self.options), "step": str(self.step),
-                "time": repr(self.time), "shortened": str(self.shortened),
-                "averaged": str(self.averaged)}
-        checkpoints.write(path, tensors, meta)
+        return tensors, {"time": self.time, "shortened": self.shortened, "slack": self.slack,
+                         "averaged": self.averaged}
 
-    def load(self, path: str | os.PathLike, schedule: Callable[[int], float]) -> None:
-        """Go on from the file that `save` wrote, if the settings and the rates so far agree."""
-        tensors, meta = checkpoints.read(path)
-        checkpoints.check_settings(path, json.loads(meta.get("options", "{}")), self.options)
-        rates = tensors["rates"].tolist() if "rates" in tensors else [math.nan]
-        checkpoints.check_rates(path, rates, schedule)
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
         model = self.model
+        if facts["shortened"] and self.on_unstable == "raise" and (
+                self.options["method"] != "natural"):
+            raise CheckpointError(f"the checkpoint's run has shortened {facts['shortened']} "
+                                  "updates, and on_unstable='raise' would have refused them: pass "
+                                  "on_unstable='shorten', or use another file")
         for name in ("weight", "eta", "mu2"):
             getattr(model, name).copy_(tensors[f"model.{name}"])
         for name, velocity in self.velocity.items():
             velocity.copy_(tensors[f"velocity.{name}"])
         if self.chains is not None:
             self.chains = tensors["chains"].to(model.weight)
-        if self.generator is not None:
-            self.generator.set_state(tensors["generator"])
-        records = {k.removeprefix("history."): v for k, v in tensors.items()
-                   if k.startswith("history.")}
-        self.history = History.from_tensors(records)
-        self.rates = rates
-        self.step, self.shortened = int(meta["step"]), int(meta["shortened"])
-        self.time, self.averaged = float(meta["time"]), int(meta["averaged"])
+        self.history = History.from_tensors({k.removeprefix("history."): v
+                                             for k, v in tensors.items()
+                                             if k.startswith("history.")})
+        self.time, self.shortened = facts["time"], facts["shortened"]
+        self.slack, self.averaged = facts["slack"], facts["averaged"]
         self.average.copy_(tensors["average"])
 
 
@@ -559,10 +540,3 @@ def _largest_singular_value(w: Tensor) -> float:
     if not bool(torch.isfinite(gram).all()):
         return math.inf
     return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
-
-
-def _progress_bar(show: bool, total: int, initial: int, label: str):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=initial, desc=label, disable=not show, leave=False,
-                mininterval=0.5)

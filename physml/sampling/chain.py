@@ -13,7 +13,6 @@ it takes to hand over Python's lock.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import multiprocessing
@@ -30,7 +29,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import checkpoints, statistics
+from .. import checkpoints, files, statistics
+from .. import progress as progress_bar
 from ..actions import Action
 from ..errors import (
     ShapeError,
@@ -241,7 +241,9 @@ def sample(
         depend on it. Where the system cannot fork, or the run is short, it is one.
     checkpoint
         A file that holds the run: written every `checkpoint_every` seconds and at the end, whole
-        or not at all. If it exists the run goes on from there, on the very same random stream.
+        or not at all. If it exists the run goes on from there, to the same bits as without a stop.
+        All else must be given as the first time, `observe` too; see `physml.checkpoints.identity`
+        for how runs are told apart.
     progress, label
         Whether to show a progress bar, and its name.
 
@@ -276,9 +278,15 @@ def sample(
                              f"not {burn_in}")
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    run = _Runner(sampler, phi, measurements, burn_in, thin, tune,
-                  observe or _scalar_observe(sampler, phi), keep_fields, generator)
-    path = None if checkpoint is None else Path(checkpoint)
+    observe = observe or _scalar_observe(sampler, phi)
+    path = None if checkpoint is None else files.located(checkpoint)
+    # before the generator is moved on
+    identity = None if path is None else checkpoints.identity(
+        sampler=sampler, phi=phi, device=phi.device.type, measurements=measurements,
+        burn_in=burn_in, thin=thin, tune=tune, observe=observe, keep_fields=keep_fields,
+        generator=generator, blocks=len(_parts(phi)))
+    run = _Runner(sampler, phi, measurements, burn_in, thin, tune, observe, keep_fields, generator,
+                  identity)
     if path is not None and path.exists():
         run.load(path)
     run.go(check_positive_int("processes", processes), path, checkpoint_every, progress, label)
@@ -289,17 +297,14 @@ class _Runner:
     """All that changes while a run goes on."""
 
     def __init__(self, sampler, phi, measurements, burn_in, thin, tune, observe, keep_fields,
-                 generator):
+                 generator, identity):
         self.sampler, self.observe, self.tune = sampler, observe, tune
         self.measurements, self.burn_in, self.thin = measurements, burn_in, thin
         self.at = _Progress(step_size=getattr(sampler, "step_size", 0.0))
         self.log_steps: list[float] = []
         self.start = phi
-        self.identity = {
-            "sampler": repr(sampler), "phi": _digest(phi), "shape": list(phi.shape),
-            "dtype": str(phi.dtype), "device": phi.device.type, "measurements": measurements,
-            "burn_in": burn_in, "thin": thin, "tune": tune, "keep_fields": keep_fields,
-            "stream": _digest(generator.get_state())}
+        self.identity = identity
+        self.pace = 1  # steps of a round that takes some tenths of a second on this machine
         with _one_thread(phi.device):
             self.blocks = [self.block(part, phi, generator) for part in _parts(phi)]
         self.series: dict[str, Tensor] = {}
@@ -316,8 +321,6 @@ class _Runner:
         return _Block(part, self.sampler.init(fields), stream)
 
     def go(self, processes: int, path: Path | None, every: float, show: bool, label: str) -> None:
-        from tqdm.auto import tqdm
-
         total = self.burn_in + self.measurements * self.thin
         done = self.at.burnt + self.at.measured * self.thin
         work = (total - done) * self.start.numel() * max(1, getattr(self.sampler, "cost", 1))
@@ -325,13 +328,14 @@ class _Runner:
             processes = 1
         saved = begin = time.monotonic()
         before = self.at.seconds
-        bar = tqdm(total=total, initial=done, desc=label, disable=not show, leave=False,
-                   mininterval=0.5, unit="step")
+        bar = progress_bar.bar(total=total, initial=done, label=label, show=show)
         pool = _pool(min(processes, len(self.blocks)), self.sampler, self.observe,
                      self.start.device)
         with bar, pool as run:
             while self.at.measured < self.measurements:
+                since = time.monotonic()
                 bar.update(self.round(run))
+                self.keep_pace(time.monotonic() - since)
                 self.at.seconds = before + time.monotonic() - begin
                 if path is not None and time.monotonic() - saved > every:
                     self.save(path)
@@ -374,7 +378,14 @@ class _Runner:
     def chunk(self, steps: int) -> int:
         """Return how many times `steps` make a round; results do not depend on it."""
         work = self.start.numel() * steps * max(1, getattr(self.sampler, "cost", 1))
-        return max(1, int(_ROUND / work))
+        return max(1, min(int(_ROUND / work), self.pace // steps))
+
+    def keep_pace(self, seconds: float) -> None:
+        """Make the next round longer or shorter, so that a checkpoint comes when it is due."""
+        if seconds < 0.25:
+            self.pace *= 2
+        elif seconds > 1.0:
+            self.pace = max(1, self.pace // 2)
 
     def shorten(self, share: float) -> None:
         """Halve a step with which chains run away instead of relaxing, and give them more time.
@@ -438,12 +449,12 @@ class _Runner:
         """Write the run to `path` as one safetensors file, whole or not at all."""
         tensors = {f"series.{k}": v for k, v in self.series.items()}
         for i, block in enumerate(self.blocks):
-            tensors |= {f"block.{i}.{k}": v for k, v in enumerate(block.state)}
+            tensors |= _taken_apart(block.state, f"block.{i}")
             tensors[f"stream.{i}"] = block.stream
         if self.fields is not None:
             tensors["fields"] = self.fields
         meta = {"identity": json.dumps(self.identity), "progress": self.at.dumps(),
-                "log_steps": json.dumps(self.log_steps)}
+                "log_steps": json.dumps(self.log_steps), "names": json.dumps(list(self.series))}
         checkpoints.write(path, tensors, meta)
 
     def load(self, path: Path) -> None:
@@ -455,13 +466,35 @@ class _Runner:
         if self.tune and self.at.burnt:
             self.sampler = self.sampler.with_step_size(self.at.step_size)
         for i, block in enumerate(self.blocks):
-            parts = [_like(tensors[f"block.{i}.{k}"], v) for k, v in enumerate(block.state)]
-            block.state = type(block.state)(*parts)
+            block.state = _put_together(block.state, f"block.{i}", tensors,
+                                         self.start.device)
             block.stream = tensors[f"stream.{i}"]
-        self.series = {k.removeprefix("series."): v.to(self.start.device)
-                       for k, v in tensors.items() if k.startswith("series.")}
+        self.series = {name: tensors[f"series.{name}"].to(self.start.device)
+                       for name in json.loads(meta["names"])}
         if self.fields is not None:
             self.fields.copy_(tensors["fields"])
+
+
+def _taken_apart(state, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a state, which may hold other states, under names of their own."""
+    if isinstance(state, Tensor):
+        return {name: state}
+    if isinstance(state, tuple):
+        parts = [_taken_apart(part, f"{name}.{k}") for k, part in enumerate(state)]
+        return {k: v for part in parts for k, v in part.items()}
+    if state is None:
+        return {}
+    raise TypeError(f"the state of a sampler holds a {type(state).__name__}, which a checkpoint "
+                    "cannot keep: make it of tensors, tuples and None")
+
+
+def _put_together(example, name: str, tensors: dict[str, Tensor], device: torch.device):
+    """Return the state that `_taken_apart` took apart, given one at the start of a run."""
+    if isinstance(example, tuple):
+        parts = [_put_together(part, f"{name}.{k}", tensors, device)
+                 for k, part in enumerate(example)]
+        return type(example)(*parts) if hasattr(example, "_fields") else tuple(parts)
+    return tensors[name].to(device) if name in tensors else None
 
 
 # --- blocks, here or in another process -------------------------------------------------------
@@ -622,16 +655,6 @@ def _one_thread(device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _like(stored: Tensor, example: Tensor) -> Tensor:
-    out = torch.empty_like(example)  # with the memory layout of the example
-    return out.copy_(stored)
-
-
-def _digest(tensor: Tensor) -> str:
-    content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _parts(phi: Tensor) -> list[slice]:

@@ -116,6 +116,17 @@ def test_parity_colours_neighbours_differently(shape):
     assert bool((flat[lattice.neighbours()] != flat[:, None]).all())
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 6), (4, 2, 6)])
+def test_parity_classes_are_the_parities_of_the_coordinates(shape):
+    lattice = Lattice(shape)
+    number = (lattice.sites() % 2 * 2 ** torch.arange(len(shape))).sum(-1).reshape(shape)
+    classes = lattice.parity_classes()
+    assert classes.shape == (2 ** len(shape), *shape)
+    assert torch.equal(classes.int().argmax(0), number) and bool((classes.sum(0) == 1).all())
+    with pytest.raises(ShapeError, match="odd"):
+        Lattice((4, 5)).parity_classes()
+
+
 def test_parity_is_refused_where_it_does_not_close():
     with pytest.raises(ShapeError, match="direction 1 is odd; choose even lengths"):
         Lattice((4, 5)).parity()

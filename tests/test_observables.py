@@ -8,9 +8,11 @@ import torch
 
 from physml import exact
 from physml import observables as obs
+from physml.actions import AutogradAction, InhomogeneousPhi4, LocalAction, Phi4
 from physml.errors import ShapeError
 from physml.lattice import Lattice
 from physml.observables import Measurement, measure, summary
+from physml.phi4_learning import NextNearestPhi4
 from physml.statistics import ShortChainWarning
 
 SHAPES = [(5,), (2,), (4, 3), (2, 5), (6, 6), (3, 2, 4)]
@@ -182,6 +184,31 @@ def test_summary_of_a_free_field(free):
     # errors that theory knows: Var M^2 = 2 <M^2>^2, and S has V/2 degrees of freedom
     assert found.chi2.error == pytest.approx(chi * math.sqrt(2 / 20000), rel=0.1)
     assert found.action.error == pytest.approx(math.sqrt(32 / 20000) / 64, rel=0.1)
+
+
+def test_summary_of_an_action(free):
+    """The action in place of its couplings, also with a source; others are refused."""
+    lattice, kappa, _, phi = free
+    measured = measure(phi[:, :500], lattice)
+    couplings = summary(measured, lattice, kappa, 0.1)
+    for found in (summary(measured, lattice, Phi4(kappa, 0.1)),
+                  summary(measured, lattice, action=Phi4(kappa, 0.1))):
+        for name in ("action", "virial"):
+            assert getattr(found, name).value == pytest.approx(getattr(couplings, name).value)
+            assert getattr(found, name).error == pytest.approx(getattr(couplings, name).error)
+
+    class Tilted(LocalAction):
+        hopping, quadratic, quartic, source = 0.3, 1.0, 0.2, 0.4
+
+    found, flat = summary(measured, lattice, Tilted()), phi[:, :500].reshape(-1, 8, 8)
+    assert found.action.value == pytest.approx(float(Tilted()(flat).mean()) / 64)
+    assert found.virial.value == pytest.approx(-float((flat * Tilted().force(flat)).mean()))
+    for other in (NextNearestPhi4(0.2, 0.1, 1.0, 0.2), AutogradAction(Phi4(kappa, 0.1)),
+                  InhomogeneousPhi4.homogeneous(Phi4(kappa, 0.1), lattice)):
+        with pytest.raises(ValueError, match=type(other).__name__):
+            summary(measured, lattice, other)
+    with pytest.raises(ValueError, match="not both"):
+        summary(measured, lattice, 0.2, 0.1, action=Phi4(0.2, 0.1))
 
 
 def test_derived_quantities_alone_agree_with_the_summary(free):

@@ -44,6 +44,9 @@ _DEEP = 40.0  # beyond this in S - min S, f_n = psi_n / psi_0 has lost its digit
 class FokkerPlanck:
     r"""The spectrum of a Fokker-Planck operator; made by `fokker_planck_spectrum`.
 
+    It can be pickled if its action can: an action of `physml.actions`, or a function that is
+    defined at the top of a module.
+
     Parameters
     ----------
     energies
@@ -234,13 +237,8 @@ def _grid(action: Action, modes: int, points: int) -> FokkerPlanck:
     _, singular, right = torch.linalg.svd(derivative + torch.diag(slope / 2))
     psi = right.flip(0)[:modes]
 
-    def density(phi: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-_evaluate(action, phi) - log_z)
-
-    def extend(phi: torch.Tensor) -> torch.Tensor:
-        # the sinc interpolant of psi_n, over psi_0
-        return psi @ torch.sinc((phi - x[:, None]) / h) / (density(phi) * h).sqrt()
-
+    density = _Density(action, log_z)
+    extend = _Sinc(psi, x, h, density)
     return _oriented(singular.flip(0)[:modes].square(), x, weight, psi, extend, density)
 
 
@@ -273,17 +271,7 @@ def _polynomials(action: Action, modes: int, size: int) -> FokkerPlanck:
     mix[1:, 1:] = right.flip(0)[: modes - 1]
     energies = torch.cat([x.new_zeros(1), singular.flip(0)[: modes - 1].square()])
 
-    def density(phi: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-_evaluate(action, phi) - log_z)
-
-    def extend(phi: torch.Tensor) -> torch.Tensor:
-        value = phi.new_zeros(size, len(phi))
-        value[0] = 1
-        for k in range(size - 1):
-            new = phi * value[k] - recursion[: k + 1, k] @ value[: k + 1]
-            value[k + 1] = new / recursion[k + 1, k]
-        return mix @ value
-
+    extend, density = _Arnoldi(recursion, mix), _Density(action, log_z)
     return _oriented(energies, x, weight, mix @ basis, extend, density)
 
 
@@ -298,4 +286,56 @@ def _oriented(
     """Return the result with all modes positive at the right end."""
     end = (weight.log() > weight.max().log() - 30).nonzero()[-1]
     sign = torch.where(extend(x[end]) < 0, -1.0, 1.0)
-    return FokkerPlanck(energies, x, weight, sign * psi, lambda phi: sign * extend(phi), density)
+    return FokkerPlanck(energies, x, weight, sign * psi, _Signed(sign, extend), density)
+
+
+# functions of a result are classes: what is made within a function cannot be pickled
+
+
+@dataclass(frozen=True, eq=False)
+class _Density:
+    action: Action
+    log_z: float
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-_evaluate(self.action, phi) - self.log_z)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sinc:
+    """The sinc interpolant of psi_n, over psi_0."""
+
+    psi: torch.Tensor
+    x: torch.Tensor
+    h: float
+    density: _Density
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        waves = torch.sinc((phi - self.x[:, None]) / self.h)
+        return self.psi @ waves / (self.density(phi) * self.h).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class _Arnoldi:
+    """Mixtures of the polynomials of a recursion."""
+
+    recursion: torch.Tensor
+    mix: torch.Tensor
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        size = len(self.recursion)
+        value = phi.new_zeros(size, len(phi))
+        value[0] = 1
+        for k in range(size - 1):
+            new = phi * value[k] - self.recursion[: k + 1, k] @ value[: k + 1]
+            value[k + 1] = new / self.recursion[k + 1, k]
+        return self.mix @ value
+
+
+@dataclass(frozen=True, eq=False)
+class _Signed:
+    sign: torch.Tensor
+    extend: Observable
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        return self.sign * self.extend(phi)

@@ -27,8 +27,22 @@ _ORDER = 16  # nodes in a panel
 
 
 @dataclass(frozen=True)
+class _Exponent:
+    """``S - J phi``, a class since functions made within functions cannot be pickled."""
+
+    action: Action
+    source: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return _evaluate(self.action, x) - self.source * x
+
+
+@dataclass(frozen=True)
 class Quadrature:
     r"""A field theory in zero dimensions, integrated; made by `quadrature`.
+
+    It can be pickled if its action can: an action of `physml.actions`, or a function that is
+    defined at the top of a module.
 
     Parameters
     ----------
@@ -117,9 +131,7 @@ def quadrature(
     source = float(source)
     panels = check_positive_int("panels", panels)
 
-    def exponent(x: torch.Tensor) -> torch.Tensor:
-        return _evaluate(action, x) - source * x
-
+    exponent = _Exponent(action, source)
     low, high = interval if interval is not None else _support(exponent, depth)
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"interval must be two finite, increasing numbers, not {(low, high)}")

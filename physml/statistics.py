@@ -532,6 +532,8 @@ def _series(name: str, series: torch.Tensor, least: int = 1) -> tuple[torch.Tens
     """Return the series as ``(observables, chains, time)`` in double precision where the device
     has it, and whether it came with an axis of observables."""
     tensor = torch.as_tensor(series).detach()
+    if isinstance(series, (list, tuple)) and not tensor.is_complex():  # numbers of Python are wide
+        tensor = torch.as_tensor(series, dtype=torch.float64, device=tensor.device).detach()
     if tensor.is_complex():
         raise ValueError(f"{name} is complex: give its `.real` and `.imag` as two series")
     if not 1 <= tensor.ndim <= 3:

@@ -61,7 +61,7 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import LocalAction
-from ..errors import ShapeError, check_finite
+from ..errors import ShapeError, check_finite, check_rows
 from .scores import GaussianScore
 from .sde import Process, Time, check_field, over_sites
 
@@ -99,7 +99,7 @@ class ResidualForce:
 
         Both are averaged over reflections, and over axes of equal lengths.
         """
-        check_finite("phi", check_field(phi))
+        check_rows("phi", check_finite("phi", check_field(phi)))
         if phi.ndim < 2:
             raise ShapeError("phi must have a lattice, (chains, *lattice.shape): a single degree "
                              "of freedom has no modes")

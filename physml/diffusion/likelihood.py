@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
-from ..errors import check_finite, check_positive_int
+from ..errors import check_finite, check_positive_int, check_rows
 from ..lattice import Lattice
 from .samplers import BLOCK, block_noise, block_streams
 from .scores import GaussianScore, Score
@@ -133,7 +133,7 @@ def log_density(
     generator
         Needed for the probes.
     """
-    check_finite("phi", check_field(phi))
+    check_rows("phi", check_finite("phi", check_field(phi)))
     run = _Flow(score, process, steps, method, grid, end, trace, probes, probe, generator)
     return run.go(phi, len(phi), tuple(phi.shape[1:]), backward=False, prior=_prior(prior, process),
                   step_error=step_error, batch=batch)

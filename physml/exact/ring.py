@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import StabilityError, check_positive_int
+from ..errors import StabilityError, check_number, check_positive_int
 
 __all__ = ["Phi4Ring", "phi4_ring"]
 
@@ -75,11 +75,9 @@ def phi4_ring(sites: int, kappa: float, lam: float, points: int | None = None) -
         If the couplings define no normalisable density.
     """
     sites = check_positive_int("sites", sites)
-    kappa, lam = float(kappa), float(lam)
+    kappa, lam = check_number("kappa", kappa), check_number("lam", lam)
     if sites < 2:
         raise ValueError("sites must be at least 2: a single site would be its own neighbour")
-    if not (math.isfinite(kappa) and math.isfinite(lam)):
-        raise ValueError(f"kappa and lam must be finite, not {kappa} and {lam}")
     slope = 1 - 2 * lam - 2 * abs(kappa)  # of V(a) - 2 |kappa| a^2 in a^2: a bound for each field
     if lam < 0 or (lam == 0 and slope <= 0):
         raise StabilityError(

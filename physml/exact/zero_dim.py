@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..errors import StabilityError, check_positive, check_positive_int
+from ..errors import StabilityError, check_number, check_positive, check_positive_int
 
 __all__ = ["Quadrature", "cumulants_from_moments", "noised_action", "quadrature"]
 
@@ -128,7 +128,7 @@ def quadrature(
     >>> round(gauss.moment(1), 12)
     1.0
     """
-    source = float(source)
+    source = check_number("source", source)
     panels = check_positive_int("panels", panels)
 
     exponent = _Exponent(action, source)

@@ -19,10 +19,18 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..actions import InhomogeneousPhi4, LocalAction, _finite, lattice_sum
-from ..errors import ShapeError, StabilityError, check_finite, check_shape
+from ..actions import InhomogeneousPhi4, LocalAction, _field, lattice_sum
+from ..errors import (
+    ShapeError,
+    StabilityError,
+    check_finite,
+    check_number,
+    check_real,
+    check_shape,
+)
 from ..lattice import Lattice
 from ..sampling import Info, State, quartic_normal
+from ..sampling.common import wide
 
 __all__ = [
     "BlockGibbs",
@@ -44,6 +52,7 @@ def sufficient_statistics(phi: Tensor, source: bool = False) -> Tensor:
     source
         Whether the linear terms are among the couplings.
     """
+    phi = _field(phi)
     if phi.ndim < 2:
         raise ShapeError(f"phi must have shape (chains, *lattice.shape), not {tuple(phi.shape)}")
     square = phi * phi
@@ -99,11 +108,12 @@ class NextNearestPhi4(LocalAction):
 
     def __post_init__(self) -> None:
         for name in ("hopping", "diagonal", "quadratic"):
-            _finite(name, getattr(self, name))
-        if not _finite("quartic", self.quartic) > 0:
+            check_number(name, getattr(self, name))
+        if not check_number("quartic", self.quartic) > 0:
             raise StabilityError(f"quartic={self.quartic} must be positive, or exp(-S) has no norm")
 
     def __call__(self, phi: Tensor) -> Tensor:
+        phi = _field(phi)
         return super().__call__(phi) - 0.5 * self.diagonal * lattice_sum(phi * _diagonal_sum(phi))
 
     def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
@@ -155,14 +165,14 @@ class BlockGibbs:
 
     def init(self, phi: Tensor) -> State:
         """Return the state with fields `phi`, ``(chains, *lattice.shape)``, of even lengths."""
-        lattice = Lattice(tuple(phi.shape[1:]))
+        lattice = Lattice(tuple(check_real("phi", phi).shape[1:]))
         lattice.parity()
         self.action.check_stable(lattice)
         return State(check_finite("phi", phi.detach()))
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Return the state after one sweep over all colours."""
-        phi = state.phi.clone()
+        phi = wide(state.phi).clone()
         for colour in range(2 ** (phi.ndim - 1)):
             parity = (slice(colour >> mu & 1, None, 2) for mu in range(phi.ndim - 1))
             block = (slice(None), *parity)
@@ -170,7 +180,7 @@ class BlockGibbs:
             ab = (v[block[1:]] if isinstance(v, Tensor) else v
                   for v in (self.action.quadratic, self.action.quartic))
             phi[block], _ = quartic_normal(field, *ab, generator)
-        return State(phi), Info()
+        return State(phi.to(state.phi.dtype)), Info()
 
 
 def _diagonal_sum(phi: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ from ..errors import (
     check_finite,
     check_positive,
     check_positive_int,
+    check_real,
+    check_rows,
     check_shape,
 )
 from .model import ScalarFieldRBM
@@ -73,7 +75,9 @@ class Target:
     @classmethod
     def of_data(cls, samples: Tensor) -> Target:
         """Samples ``(n, n_visible)``; their moments are taken in float64 where there is one."""
-        check_finite("samples", check_shape("samples", samples, (None, None)))
+        check_rows("samples", check_finite("samples", check_shape("samples", samples,
+                                                                  (None, None))))
+        samples = check_real("samples", samples).detach()
         wide = samples if samples.device.type == "mps" else samples.double()
         return cls(wide.T @ wide / len(wide), wide.mean(0), samples)
 

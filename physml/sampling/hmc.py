@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..actions import LocalAction, lattice_sum
 from ..errors import check_positive
-from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
+from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
 
@@ -108,6 +108,7 @@ class HMC:
 
     def init(self, phi: Tensor) -> HMCState:
         """Return the state that starts from `phi`."""
+        phi = check_small_steps(phi)
         return HMCState(phi, self.action(phi))
 
     def step(self, state: HMCState, generator: torch.Generator) -> tuple[HMCState, Info]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..actions import LocalAction, lattice_sum
 from ..errors import check_positive
-from .common import FourierKernel, Info, accepted, noise_like, per_chain
+from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
 
@@ -85,6 +85,7 @@ class Langevin:
 
     def init(self, phi: Tensor) -> LangevinState:
         """Return the state that starts from `phi`."""
+        phi = check_small_steps(phi)
         return LangevinState(phi, torch.zeros_like(phi))
 
     def step(self, state: LangevinState, generator: torch.Generator) -> tuple[LangevinState, Info]:
@@ -151,6 +152,7 @@ class MALA:
 
     def init(self, phi: Tensor) -> MALAState:
         """Return the state that starts from `phi`."""
+        phi = check_small_steps(phi)
         return MALAState(phi, self.action(phi), self.action.force(phi))
 
     def step(self, state: MALAState, generator: torch.Generator) -> tuple[MALAState, Info]:

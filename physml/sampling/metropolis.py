@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..actions import LocalAction
-from ..errors import check_positive
+from ..errors import check_positive, check_real
 from ..lattice import Lattice
-from .common import Info, State, per_chain, uniform
+from .common import Info, State, per_chain, uniform, wide
 
 __all__ = ["GlobalFlip", "Metropolis", "Sequence", "SwendsenWang"]
 
@@ -51,22 +51,23 @@ class Metropolis:
 
     def init(self, phi: Tensor) -> State:
         """Return the state that starts from `phi`."""
-        return State(phi)
+        return State(check_real("phi", phi).detach())
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Make one sweep."""
-        phi = state.phi.clone()
+        phi = wide(state.phi).clone()
         share = 0.0
         for colour in _colours(phi):
             field = self.action.local_field(phi)
             u = torch.rand((2, *phi.shape), dtype=phi.dtype, device=phi.device,
                            generator=generator)
-            proposal = phi + self.step_size * (2 * u[0] - 1)
+            # on the grid of the field's type, so that what is decided about is what is kept
+            proposal = (phi + self.step_size * (2 * u[0] - 1)).to(state.phi.dtype).to(phi)
             delta = self.action.site_action(proposal, field) - self.action.site_action(phi, field)
             accept = (u[1] < torch.exp(-delta)) & colour
             phi = torch.where(accept, proposal, phi)
             share = share + accept.reshape(len(phi), -1).sum(1)
-        return State(phi), Info(share / max(1, phi[0].numel()))
+        return State(phi.to(state.phi.dtype)), Info(share / max(1, phi[0].numel()))
 
 
 def _colours(phi: Tensor) -> list[Tensor]:
@@ -92,11 +93,11 @@ class GlobalFlip:
 
     def init(self, phi: Tensor) -> State:
         """Return the state that starts from `phi`."""
-        return State(phi)
+        return State(check_real("phi", phi).detach())
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Draw a sign for each chain."""
-        sign = 1 - 2 * uniform(len(state.phi), state.phi, generator).round()
+        sign = (1 - 2 * uniform(len(state.phi), state.phi, generator).round()).to(state.phi)
         return State(state.phi * per_chain(sign, state.phi)), Info()
 
 
@@ -130,11 +131,11 @@ class SwendsenWang:
 
     def init(self, phi: Tensor) -> State:
         """Return the state that starts from `phi`."""
-        return State(phi)
+        return State(check_real("phi", phi).detach())
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Build the clusters of each chain and draw their signs."""
-        phi = state.phi.contiguous()
+        phi = wide(state.phi).contiguous()
         bonds = []
         for mu in range(1, phi.ndim):
             coupling = (2 * self.action.hopping) * phi * phi.roll(-1, mu)
@@ -224,7 +225,7 @@ class Sequence:
 
     def init(self, phi: Tensor) -> State:
         """Return the state that starts from `phi`."""
-        return State(phi)
+        return State(check_real("phi", phi).detach())
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Make a step of each sampler."""

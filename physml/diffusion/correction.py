@@ -42,6 +42,9 @@ __all__ = [
 def log_weights(action: LocalAction, phi: Tensor, log_q: Tensor) -> Tensor:
     r"""Return :math:`\ln w=-S-\ln q` of fields, ``(chains,)``, float64 where there is one."""
     check_finite("phi", check_field(phi))
+    if log_q is None:
+        raise ValueError("log_q is None: these fields were drawn without densities; let `flow` "
+                         "compute them with dilution=4, say, or take `flow_from`")
     check_finite("log_q", check_shape("log_q", log_q, (len(phi),)))
     return -action(phi) - log_q
 

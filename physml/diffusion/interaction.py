@@ -62,6 +62,7 @@ from torch import Tensor, nn
 
 from ..actions import LocalAction
 from ..errors import ShapeError, check_finite, check_rows
+from .networks import evaluated, one_field
 from .scores import GaussianScore
 from .sde import Process, Time, check_field, over_sites
 
@@ -273,6 +274,30 @@ class InteractionModel(nn.Module):
         _, split, scaled = self._network(x, t)
         return field_of(scaled * half(split.scale, x), x)
 
+    def check_network(self, phi: Tensor) -> None:
+        """Raise an error unless the network is what the model needs, tried on fields `phi`.
+
+        Raises
+        ------
+        ShapeError
+            If it does not return one field for each chain.
+        ValueError
+            If the action is even in the field and the network is not odd: the model would be as
+            little symmetric.
+        """
+        kind = next(self.network.parameters()).dtype
+        inputs = torch.stack([phi] * (3 if self.residual.background else 2), 1).to(kind)
+        level = inputs.new_zeros(len(phi))
+        with evaluated(self):
+            there, back = (one_field(self.network(x, level), phi) for x in (inputs, -inputs))
+        off, size = float((there + back).abs().max()), float(there.abs().max())
+        if getattr(self.residual.action, "symmetric", False) and off > 1e-3 * size:
+            raise ValueError(
+                f"the network is not odd: F(x) + F(-x) is up to {off:.2g}, next to F up to "
+                f"{size:.2g}, but the action is even; let it return [F(x) - F(-x)] / 2, or leave "
+                "out biases and even activations"
+            )
+
     def levels(self, chains: int, generator: torch.Generator) -> Tensor:
         r"""Return times at random, ``(chains,)``, with :math:`\ln r` as dense as :math:`\sum_kw_k`.
 
@@ -347,7 +372,8 @@ class InteractionModel(nn.Module):
         inputs = [y, smooth]
         if self.residual.background:
             inputs.append(torch.full_like(y, math.copysign(1.0, self.residual.background)))
-        return modes_of(self.network(torch.stack(inputs, 1).to(kind), level).to(y.dtype))
+        found = self.network(torch.stack(inputs, 1).to(kind), level)
+        return modes_of(one_field(found, y).to(y.dtype))
 
 
 class Distilled(InteractionModel):

@@ -65,7 +65,8 @@ class LogDensity:
     fields
         The fields, ``(chains, *shape)``.
     value
-        :math:`\ln q_t(\phi)`, ``(chains,)``, float64 where there is one.
+        :math:`\ln q_t(\phi)`, ``(chains,)``, float64 where there is one; None where fields were
+        drawn without (`flow` with ``dilution=0``).
     error
         Standard error of each value from the scatter of its probes, ``(chains,)``; None where the
         trace is not estimated, NaN for a single probe.
@@ -77,7 +78,7 @@ class LogDensity:
     """
 
     fields: Tensor = field(repr=False)
-    value: Tensor = field(repr=False)
+    value: Tensor | None = field(repr=False)
     error: Tensor | None = field(repr=False)
     step_error: Tensor | None = field(repr=False)
     evaluations: int

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import torch
 
-from .errors import ShapeError, check_real
+from .errors import ShapeError, check_real, check_tensor
 from .lattice import Lattice
 from .statistics import MeanEstimate, function_of_means
 
@@ -409,7 +409,7 @@ def _wide(phi: torch.Tensor) -> torch.dtype:
 
 
 def _double(series: torch.Tensor) -> torch.Tensor:
-    series = torch.as_tensor(series).detach()
+    series = check_tensor("series", series).detach()
     return series.to(_wide(series))
 
 

@@ -531,9 +531,12 @@ def _is_float(series: object) -> bool:
 def _series(name: str, series: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, bool]:
     """Return the series as ``(observables, chains, time)`` in double precision where the device
     has it, and whether it came with an axis of observables."""
-    tensor = torch.as_tensor(series).detach()
-    if isinstance(series, (list, tuple)) and not tensor.is_complex():  # numbers of Python are wide
-        tensor = torch.as_tensor(series, dtype=torch.float64, device=tensor.device).detach()
+    if isinstance(series, torch.Tensor):  # where it is: `as_tensor` would take it elsewhere
+        tensor = series.detach()
+    else:
+        tensor = torch.as_tensor(series, device="cpu")
+        if isinstance(series, (list, tuple)) and not tensor.is_complex():  # Python's are wide
+            tensor = torch.as_tensor(series, dtype=torch.float64, device="cpu")
     if tensor.is_complex():
         raise ValueError(f"{name} is complex: give its `.real` and `.imag` as two series")
     if not 1 <= tensor.ndim <= 3:
@@ -668,7 +671,7 @@ def _rule(window: str, s_tau: float, c: float) -> Callable[[torch.Tensor, int], 
         raise ValueError(f'window must be "gamma" or "sokal", not {window!r}')
 
     def rule(rho: torch.Tensor, n: int) -> int | None:
-        lag = torch.arange(1, len(rho), dtype=rho.dtype)
+        lag = torch.arange(1, len(rho), dtype=rho.dtype, device=rho.device)
         tau = 0.5 + rho[1:].cumsum(0)
         # rounding alone may lift the sum above 1/2
         tau = torch.where(tau > 0.5 + 1e-10, tau, 0.5 + rho[1:].abs().cumsum(0))

@@ -125,7 +125,7 @@ class IndependenceChain:
     @property
     def longest_stay(self) -> int:
         """The largest number of proposals in a row that were refused."""
-        longest = here = torch.zeros(len(self.accepted), dtype=torch.long)
+        longest = here = torch.zeros(len(self.accepted), dtype=torch.long, device="cpu")
         for taken in self.accepted.cpu().unbind(1):
             here = torch.where(taken, 0, here + 1)
             longest = torch.maximum(longest, here)
@@ -180,7 +180,7 @@ def independence_metropolis(
     draw = torch.rand(n, dtype=log_weight.dtype, device=log_weight.device, generator=generator)
     threshold = torch.log1p(-draw).cpu().reshape(chains, length)
     weight = log_weight.cpu().reshape(chains, length)
-    number = torch.arange(n).reshape(chains, length)
+    number = torch.arange(n, device="cpu").reshape(chains, length)
     current, index = weight[:, 0], number[:, 0]
     held, taken = [], []
     for t in range(1, length):

@@ -202,7 +202,7 @@ class Interaction:
         """The variance of the noise in `x`, with axes to broadcast over modes."""
         ratio = self.process.ratio(self.t)
         if not isinstance(ratio, Tensor):
-            return torch.tensor(ratio**2, dtype=torch.float64)
+            return torch.tensor(ratio**2, dtype=torch.float64, device="cpu")
         return (ratio.cpu().double() ** 2).reshape(-1, *[1] * self.residual.spectrum.ndim)
 
     def _over_noise(self, values: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ class InteractionModel(nn.Module):
         self.network, self.process, self.residual = network, process, residual
         # levels of noise and how much there is to learn at each, for `levels`
         log = torch.linspace(math.log(_LEAST), math.log(process.ratio(1.0)), 512,
-                             dtype=torch.float64)
+                             dtype=torch.float64, device="cpu")
         split = Interaction(residual, process, process.time_of(log.exp()))
         self._log_ratios = log
         self._stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)

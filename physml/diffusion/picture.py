@@ -251,6 +251,6 @@ class _Flow:
 def _combs(shape: tuple[int, ...], spacing: int):
     """Yield masks that share the sites out, each with every `spacing`-th of each direction."""
     for offset in itertools.product(range(spacing), repeat=len(shape)):
-        mask = torch.zeros(shape)
+        mask = torch.zeros(shape, device="cpu")
         mask[tuple(slice(n, None, spacing) for n in offset)] = 1.0
         yield mask

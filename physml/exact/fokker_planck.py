@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..device import as_double
 from ..errors import check_positive, check_positive_int
 from .langevin import _derivatives
 from .zero_dim import Action, Quadrature, _evaluate, _panels, _support
@@ -82,7 +83,7 @@ class FokkerPlanck:
             If a point lies so deep in the tail (below :math:`e^{-40}` of the maximum of
             :math:`e^{-S}`) that nothing is known of the modes there.
         """
-        phi = torch.as_tensor(phi, dtype=torch.float64).reshape(-1)
+        phi = as_double(phi).cpu().reshape(-1)
         if not bool(self._inside(phi).all()):
             raise ValueError(
                 f"phi reaches to {float(phi.min()):.3g} ... {float(phi.max()):.3g}, where the "
@@ -118,7 +119,7 @@ class FokkerPlanck:
         `start` and `times` are as in `relaxation`; a point is a :math:`\delta`-function, and no
         finite sum is one.
         """
-        phi = torch.as_tensor(phi, dtype=torch.float64).reshape(-1)
+        phi = as_double(phi).cpu().reshape(-1)
         inside = self._inside(phi)
         there = torch.where(inside, phi, self.x[self.weight.argmax()])
         series = self._decay(times) @ (self._overlap(start)[:, None] * self._extend(there))
@@ -162,7 +163,7 @@ class FokkerPlanck:
         return power
 
     def _decay(self, times: torch.Tensor) -> torch.Tensor:
-        times = torch.as_tensor(times, dtype=torch.float64)
+        times = as_double(times).cpu()
         return torch.exp(-self.energies * times[..., None])
 
     def _inside(self, phi: torch.Tensor) -> torch.Tensor:
@@ -171,7 +172,7 @@ class FokkerPlanck:
 
     def _overlap(self, start: Start) -> torch.Tensor:
         if not isinstance(start, Quadrature):
-            return self.modes(torch.as_tensor(start, dtype=torch.float64)).mean(-1)
+            return self.modes(as_double(start).cpu()).mean(-1)
         inside = self._inside(start.x)
         lost = float(start.weight[~inside].sum())
         if lost > 1e-12:
@@ -225,13 +226,14 @@ def fokker_planck_spectrum(
 
 def _grid(action: Action, modes: int, points: int) -> FokkerPlanck:
     low, high = _support(lambda x: _evaluate(action, x), 100.0)
-    x = torch.linspace(low, high, points, dtype=torch.float64)
+    x = torch.linspace(low, high, points, dtype=torch.float64, device="cpu")
     h = (high - low) / (points - 1)
     value, slope, _ = _derivatives(action, x)
     log_z = float((-value).logsumexp(0)) + math.log(h)
     weight = torch.softmax(-value, 0)
 
-    apart = torch.arange(points, dtype=torch.float64)[:, None] - torch.arange(points)
+    number = torch.arange(points, dtype=torch.float64, device="cpu")
+    apart = number[:, None] - number
     derivative = (1 - 2 * (apart % 2)) / (h * torch.where(apart == 0, 1.0, apart))
     derivative.fill_diagonal_(0)
     _, singular, right = torch.linalg.svd(derivative + torch.diag(slope / 2))
@@ -245,7 +247,7 @@ def _grid(action: Action, modes: int, points: int) -> FokkerPlanck:
 def _polynomials(action: Action, modes: int, size: int) -> FokkerPlanck:
     # phi^(2 size) moves the mass outwards: to S of about 2 size for a Gaussian
     low, high = _support(lambda x: _evaluate(action, x), 100.0 + 3 * size)
-    x, width = _panels(torch.linspace(low, high, 129, dtype=torch.float64))
+    x, width = _panels(torch.linspace(low, high, 129, dtype=torch.float64, device="cpu"))
     log_weight = width.log() - _evaluate(action, x)
     log_z = float(log_weight.logsumexp(0))
     weight = torch.softmax(log_weight, 0)

@@ -64,7 +64,7 @@ def phi4_abs(mu2: float, g: float) -> float:
     substitute :math:`u=\phi^2` and complete the square).
     """
     mu2, g = _couplings(mu2, g)
-    b = torch.tensor(mu2 * math.sqrt(1.5 / g), dtype=torch.float64)
+    b = torch.tensor(mu2 * math.sqrt(1.5 / g), dtype=torch.float64, device="cpu")
     if mu2 > 0:
         log_tail = float(torch.special.erfcx(b).log())
     else:
@@ -111,7 +111,7 @@ class _Action:
 def _scaled_k(nu: float, x: float) -> float:
     """Return exp(x) K_nu(x) for x > 0."""
     stop = math.acosh(1 + 745 / x)
-    t = torch.linspace(0, stop, 1001, dtype=torch.float64)
+    t = torch.linspace(0, stop, 1001, dtype=torch.float64, device="cpu")
     f = torch.exp(-2 * x * torch.sinh(t / 2) ** 2) * torch.cosh(nu * t)
     return float(torch.trapezoid(f, t))
 
@@ -119,7 +119,7 @@ def _scaled_k(nu: float, x: float) -> float:
 def _scaled_i(nu: float, x: float) -> float:
     """Return exp(-x) I_nu(x) for x > 0."""
     if x < 30:  # all terms are positive: nothing cancels
-        k = torch.arange(120, dtype=torch.float64)
+        k = torch.arange(120, dtype=torch.float64, device="cpu")
         log_term = (2 * k + nu) * math.log(x / 2) - torch.lgamma(k + 1) - torch.lgamma(k + nu + 1)
         return float(torch.exp(log_term - x).sum())
     total, term = 1.0, 1.0

@@ -100,14 +100,14 @@ def phi4_ring(sites: int, kappa: float, lam: float, points: int | None = None) -
             )
     points = check_positive_int("points", points)
 
-    x = torch.linspace(-reach, reach, points, dtype=torch.float64)
+    x = torch.linspace(-reach, reach, points, dtype=torch.float64, device="cpu")
     potential = (1 - 2 * lam) * x**2 + lam * x**4
     exponent = 2 * kappa * torch.outer(x, x) - (potential[:, None] + potential) / 2
     highest = float(exponent.max())
     values, vectors = torch.linalg.eigh(torch.exp(exponent - highest))
     largest = float(values.abs().max())
     ratio = values / largest
-    power = torch.arange(sites + 1, dtype=torch.float64)[:, None]
+    power = torch.arange(sites + 1, dtype=torch.float64, device="cpu")[:, None]
     forward = ratio**power  # (sites + 1, points); the sign survives an integer power
     z = forward[-1].sum()
 

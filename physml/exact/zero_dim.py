@@ -135,7 +135,7 @@ def quadrature(
     low, high = interval if interval is not None else _support(exponent, depth)
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"interval must be two finite, increasing numbers, not {(low, high)}")
-    edges = torch.linspace(low, high, panels + 1, dtype=torch.float64)
+    edges = torch.linspace(low, high, panels + 1, dtype=torch.float64, device="cpu")
     if low < 0 < high:
         edges = torch.cat([edges, edges.new_zeros(1)]).unique()
     x, width = _panels(edges)
@@ -215,7 +215,7 @@ def noised_action(
         if done:
             break
 
-    unit, width = _panels(torch.linspace(0, 1, 65, dtype=torch.float64))
+    unit, width = _panels(torch.linspace(0, 1, 65, dtype=torch.float64, device="cpu"))
     u = low + (high - low) * unit.to(work.device)
     log_weight = (width.to(work.device) * (high - low)).log() - exponent(u)
     noised = 0.5 * math.log(2 * math.pi * variance) - log_weight.logsumexp(1)
@@ -249,7 +249,7 @@ def _support(exponent: Action, depth: float) -> tuple[float, float]:
     depth = check_positive("depth", depth)
     low, high = -1.0, 1.0
     while True:
-        value = exponent(torch.linspace(low, high, 4001, dtype=torch.float64))
+        value = exponent(torch.linspace(low, high, 4001, dtype=torch.float64, device="cpu"))
         above = value - value.min()
         left, right = float(above[0]) > depth, float(above[-1]) > depth
         if left and right:
@@ -262,7 +262,7 @@ def _support(exponent: Action, depth: float) -> tuple[float, float]:
                 "normalisable density, or its tail is too heavy; give an `interval`"
             )
     for _ in range(60):
-        x = torch.linspace(low, high, 4001, dtype=torch.float64)
+        x = torch.linspace(low, high, 4001, dtype=torch.float64, device="cpu")
         value = exponent(x)
         near = (value < value.min() + depth).nonzero()
         first, last = max(int(near[0]) - 1, 0), min(int(near[-1]) + 1, len(x) - 1)

@@ -304,9 +304,10 @@ def _learn(
         phi = _sweep(theta, lattice, source, phi, sweeps, generator)
     path = torch.stack(path)
     final = theta if average_from is None else path[average_from + 1:].mean(0)
-    mean, variance = torch.tensor(moments, dtype=torch.float64).T if moments else (None, None)
+    table = torch.tensor(moments, dtype=torch.float64, device="cpu")
+    mean, variance = table.T if moments else (None, None)
     return Fit(from_vector(final, lattice, source), phi, path,
-               torch.tensor(norms, dtype=torch.float64), mean, variance, shortened)
+               torch.tensor(norms, dtype=torch.float64, device="cpu"), mean, variance, shortened)
 
 
 def _sweep(theta: Tensor, lattice: Lattice, source: bool, phi: Tensor, sweeps: int,

@@ -125,7 +125,7 @@ class History:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the records as float64 tensors by name."""
-        out = {k: torch.tensor(v, dtype=torch.float64)
+        out = {k: torch.tensor(v, dtype=torch.float64, device="cpu")
                for k, v in vars(self).items() if k != "spectrum"}
         return out | {"spectrum": torch.stack(self.spectrum)}
 
@@ -457,7 +457,7 @@ class _Run:
         model = self.model
         tensors = {"model.weight": model.weight, "model.eta": model.eta, "model.mu2": model.mu2}
         tensors["average"] = self.average
-        tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64)
+        tensors["rates"] = torch.tensor(self.rates, dtype=torch.float64, device="cpu")
         tensors |= {f"velocity.{k}": v for k, v in self.velocity.items()}
         tensors |= {f"history.{k}": v for k, v in self.history.tensors().items()}
         if self.chains is not None:

@@ -6,11 +6,12 @@ function works where its tensors are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
-__all__ = ["as_double", "choose", "describe", "generator"]
+__all__ = ["as_double", "choose", "derivatives", "describe", "generator"]
 
 
 def choose(prefer: str | torch.device | None = None, *, double: bool = False) -> torch.device:
@@ -82,6 +83,17 @@ def as_double(values: torch.Tensor | float | Sequence[float]) -> torch.Tensor:
     """
     where = values.device if isinstance(values, torch.Tensor) else "cpu"
     return torch.as_tensor(values, dtype=torch.float64, device=where)
+
+
+@contextlib.contextmanager
+def derivatives() -> Iterator[None]:
+    """Let torch differentiate here, whatever mode the caller is in.
+
+    Tensors that were made in `torch.inference_mode` must be cloned within before they can require
+    gradients.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _available() -> list[str]:

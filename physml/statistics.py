@@ -31,6 +31,7 @@ from decimal import Decimal
 
 import torch
 
+from .device import derivatives
 from .errors import ShapeError, check_finite, check_positive, check_positive_int
 
 __all__ = [
@@ -362,17 +363,20 @@ def function_of_means(
     """
     rule = _rule(window, s_tau, c)
     arguments = _arguments(series)
-    means = [(m if vector else m[0]).requires_grad_(True) for (m, _, _), vector in arguments]
-    with torch.enable_grad():
+    with derivatives():
+        means = [(m if vector else m[0]).clone().requires_grad_(True)
+                 for (m, _, _), vector in arguments]
         values = _call(f, means)
         if not values.requires_grad:
             raise ValueError(
                 "f returns a tensor that does not depend on the means it was given: write it in "
                 "torch operations, without `float`, `item` or numpy"
             )
+        components = values.reshape(-1)
+        slopes = [torch.autograd.grad(value, means, retain_graph=True, allow_unused=True)
+                  for value in components]
     results = []
-    for value in values.reshape(-1):
-        gradients = torch.autograd.grad(value, means, retain_graph=True, allow_unused=True)
+    for value, gradients in zip(components, slopes, strict=True):
         projected = 0
         for gradient, ((_, deviations, unit), _) in zip(gradients, arguments, strict=True):
             if gradient is not None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from physml import diffusion, exact, observables, phi4_learning, rbm, sampling, spectra, statistics
+from physml import (
+    diffusion,
+    exact,
+    graphs,
+    observables,
+    phi4_learning,
+    rbm,
+    sampling,
+    spectra,
+    statistics,
+)
 from physml.actions import FreeField, InhomogeneousPhi4, Phi4, ZeroDimensionalPhi4
 from physml.device import generator
 from physml.errors import ShapeError
@@ -203,6 +214,122 @@ def test_samplers_start_from_fields_that_require_gradients(sampler):
     leaf = phi.clone().requires_grad_(True)
     new, old = (sampler.step(sampler.init(x), generator(2))[0].phi for x in (leaf, phi))
     assert torch.equal(new, old) and not new.requires_grad
+
+
+# --- torch.inference_mode ---------------------------------------------------------------------
+
+
+def interaction_model():
+    lattice, fields = Lattice((8, 8)), torch.randn(64, 8, 8, generator=generator(1))
+    assert fields.shape[1:] == lattice.shape
+    residual = diffusion.ResidualForce.measure(PHI4, fields)
+    net = diffusion.UNet((4,), 1, 8, inputs=2, generator=generator(2))
+    return diffusion.InteractionModel(net, VE, residual), fields
+
+
+@functools.cache
+def once() -> diffusion.InteractionModel:
+    """Return a model that is made outside of the mode."""
+    return interaction_model()[0]
+
+
+INFERENCE = {
+    "function_of_means": lambda: statistics.function_of_means(
+        lambda a: a**2, torch.randn(4, 300, generator=generator(1))),
+    "summary": lambda: observables.summary(observables.measure(
+        torch.randn(4, 300, 4, 4, generator=generator(1)), BOX), BOX).binder,
+    "hidden_mean": lambda: network(n=0.1).hidden_mean(torch.ones(2, 16, dtype=F8)),
+    "ising_finite": lambda: exact.ising_finite(0.4, (4, 4)).energy,
+    "fokker_planck_spectrum": lambda: exact.fokker_planck_spectrum(
+        ZeroDimensionalPhi4(-1.0, 2.0), 5).energies,
+    "hessian": lambda: graphs.interactions(PHI4, torch.ones(1, 3, 3, dtype=F8)),
+    "log_density": lambda: diffusion.log_density(lambda phi, t: -phi, VE, torch.ones(2, 4, 4),
+                                                 steps=2).value,
+    "flow": lambda: diffusion.flow(once(), 4, dilution=2, steps=6,
+                                   generator=generator(1)).value,
+    "sample": lambda: sampling.sample(
+        sampling.HMC(PHI4), torch.ones(3, 4, 4), 5, generator=generator(1), progress=False).phi,
+}
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.filterwarnings("ignore::physml.statistics.ShortChainWarning")
+def test_inference_mode_changes_nothing(name):
+    plain = INFERENCE[name]()
+    with torch.inference_mode():
+        found = INFERENCE[name]()
+    assert torch.equal(found, plain) if isinstance(plain, torch.Tensor) else found == plain
+
+
+def test_training_names_the_mode_that_forbids_it():
+    model, fields = interaction_model()
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch.inference_mode forbids"):
+        diffusion.train(model, fields, steps=1, lr=1e-3, generator=generator(1), progress=False)
+
+
+# --- models of diffusion ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"weighting": "field"}, {"end": 0.5},
+                                     {"weighting": "likelihood", "end": 1e-3}])
+def test_no_argument_is_ignored_in_silence(options):
+    model, fields = interaction_model()
+    with pytest.raises(ValueError, match=r"^weighting and end are for a ScoreModel"):
+        diffusion.train(model, fields, steps=1, lr=1e-3, generator=generator(1), progress=False,
+                        **options)
+
+
+def test_a_flow_without_densities_says_so():
+    model, _ = interaction_model()
+    drawn = diffusion.flow(model, 4, generator=generator(1))
+    assert drawn.value is None and drawn.error is None and drawn.to("cpu").value is None
+    with pytest.raises(ValueError, match=r"^log_q is None: .* with dilution=4"):
+        diffusion.log_weights(PHI4, drawn.fields, drawn.value)
+    with pytest.raises(ValueError, match=r"^dilution must be an integer of at least 1"):
+        diffusion.flow_from(model, drawn.fields, dilution=0, generator=generator(1))
+
+
+class Small(torch.nn.Module):
+    """A convolution over the first of the fields it is given."""
+
+    def __init__(self, bias: bool, channels: bool, at_zero: bool = False):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular", bias=bias)
+        self.channels = channels
+        torch.nn.init.constant_(self.layer.weight, 0.0 if at_zero else 0.1)
+        if bias:
+            torch.nn.init.constant_(self.layer.bias, 0.0 if at_zero else 0.2)
+
+    def forward(self, x, level):
+        out = self.layer(x[:, :1] if x.ndim == 4 else x[:, None])
+        return out if self.channels else out[:, 0]
+
+
+@pytest.mark.parametrize("at_zero", [False, True])
+def test_a_network_is_tried_at_the_door(at_zero):
+    """A field with an axis of channels was broadcast, and learned nonsense: a loss of 478."""
+    whole, fields = interaction_model()
+    spectrum = whole.residual.spectrum
+
+    def learn(make, *options, action=PHI4):
+        net = Small(*options, at_zero)
+        residual = diffusion.ResidualForce.measure(action, fields)
+        model = (diffusion.ScoreModel(net, VE, spectrum) if make == "score" else
+                 diffusion.InteractionModel(net, VE, residual))
+        return diffusion.train(model, fields, steps=3, lr=1e-2, generator=generator(1),
+                               progress=False)
+
+    for make in ("score", "interaction"):
+        learn(make, False, False)
+        with pytest.raises(ShapeError, match=r"must return one field for each chain, \(2, 8, 8\), "
+                                             r"not \(2, 1, 8, 8\): drop an axis"):
+            learn(make, False, True)
+    with pytest.raises(ValueError, match=r"^the network is not odd"):
+        learn("interaction", True, False)
+    learn("score", True, False)  # no action is known, and its law need not be even
+    tilted = InhomogeneousPhi4(*(torch.full(shape, v) for shape, v in (
+        ((2, 8, 8), 0.4), ((8, 8), 0.5), ((8, 8), 0.5), ((8, 8), 0.1))))
+    learn("interaction", True, False, action=tilted)
 
 
 # --- machines ---------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
+from ..device import derivatives
 from ..errors import check_finite, check_positive_int, check_rows
 from ..lattice import Lattice
 from .samplers import BLOCK, block_noise, block_streams
@@ -285,8 +286,8 @@ def _score_and_trace(score: Score, phi: Tensor, t: float,
 
     Without probes, the exact trace as a sum over unit vectors, ``(1, chains)``.
     """
-    with torch.enable_grad():
-        phi = phi.detach().requires_grad_(True)
+    with derivatives():
+        phi = phi.detach().clone().requires_grad_(True)
         value = score(phi, t)
     sites = phi[0].numel()
     many = max(1, _CHUNK // phi.numel())

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
+from ..device import derivatives
 from ..errors import ShapeError, check_finite, check_positive, check_positive_int, check_rows
 from .interaction import InteractionModel, centred, field_of, half, modes_of
 from .likelihood import LogDensity
@@ -230,8 +231,8 @@ class _Flow:
         speed = r * self.knee * math.cosh(theta)
         wide = self.spectrum + r * r
         wanted = wanted and bool(self.masks)
-        with torch.set_grad_enabled(wanted):
-            y = y.detach().requires_grad_(wanted)
+        with derivatives() if wanted else torch.no_grad():
+            y = y.detach().clone().requires_grad_(True) if wanted else y
             modes = self.model.white_residual(y, process.time_of(r))
             found = field_of(modes, y) if wanted else modes
         share, width = half(self.spectrum / wide, y), half(wide**-0.5, y)

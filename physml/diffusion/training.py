@@ -198,6 +198,9 @@ def train(
     CheckpointError
         If the checkpoint is damaged or belongs to a run with other settings.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("train differentiates, which torch.inference_mode forbids: call it "
+                           "outside of that")
     if hasattr(model, "levels") and not (weighting is None and end is None):
         raise ValueError("weighting and end are for a ScoreModel: an InteractionModel has a loss "
                          "and levels of noise of its own, so leave them out")

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import torch
 
+from ..device import derivatives
 from ..errors import ShapeError, check_positive
 from ..lattice import Lattice
 
@@ -148,8 +149,8 @@ def ising_finite(beta: float, shape: Sequence[int]) -> IsingState:
     """
     rows, columns = _two_lengths(shape)
     value = torch.tensor(check_positive("beta", beta), dtype=torch.float64, device="cpu")
-    with torch.enable_grad():
-        b = value.requires_grad_(True)
+    with derivatives():
+        b = value.clone().requires_grad_(True)
         level = torch.arange(2 * columns, dtype=torch.float64, device="cpu") * (math.pi / columns)
         s = torch.sinh(2 * b)
         # cosh(gamma) - 1 >= 0, as a sum of squares: (s - 1)^2 / s + 2 sin^2

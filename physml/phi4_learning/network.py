@@ -34,6 +34,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..device import derivatives
 from ..errors import (
     StabilityError,
     check_finite,
@@ -375,8 +376,8 @@ class Phi4Network:
 
     def _mean(self, field: Tensor, layer: str) -> Tensor:
         # the derivative of ln z in the field
-        with torch.enable_grad():
-            x = field.detach().requires_grad_(True)
+        with derivatives():
+            x = field.detach().clone().requires_grad_(True)
             return torch.autograd.grad(self._log_z(x, layer).sum(), x)[0]
 
 

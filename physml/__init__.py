@@ -3,7 +3,8 @@
 The modules, from the ground up; imports only point down this list:
 
 * `errors`, `device`, `checkpoints`, `lattice` -- checks, where numbers live, files, sites;
-* `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
+* `statistics`, `reweighting`, `observables` -- errors with autocorrelation, weights from one
+  ensemble to another, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
 * `sampling`, `ensembles` -- Langevin, HMC, Metropolis, Gibbs, clusters; configurations;
@@ -43,6 +44,7 @@ _MODULES = (
     "plotting",
     "pretrained",
     "rbm",
+    "reweighting",
     "sampling",
     "spectra",
     "statistics",

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..actions import InhomogeneousPhi4, LocalAction
 from ..errors import ShapeError, check_finite, check_positive, check_positive_int
 from ..lattice import Lattice
+from ..reweighting import log_mean_weight
 from ..sampling import CheckerboardGibbs, quartic_normal
 from ..statistics import Estimate
 from .couplings import BlockGibbs, NextNearestPhi4
@@ -193,9 +194,7 @@ def annealed_log_z(
             sampler = kind(scaled(k / steps))
             phi = sampler.step(sampler.init(phi), generator)[0].phi
     check_finite("the weights", weight)
-    w = torch.exp(weight - weight.max())
-    log_ratio = float(w.mean().log() + weight.max())
-    return Estimate(float(log_z0) + log_ratio, float(w.std() / w.mean()) / math.sqrt(chains))
+    return float(log_z0) + log_mean_weight(weight)
 
 
 def _both(pair: Tensor, second: Tensor, rows: int, here: int, there: int) -> Tensor:

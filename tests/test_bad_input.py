@@ -332,6 +332,13 @@ def test_a_network_is_tried_at_the_door(at_zero):
     learn("interaction", True, False, action=tilted)
 
 
+def test_trying_a_network_leaves_its_modes():
+    model, fields = interaction_model()
+    model.network.first.eval()
+    model.check_network(fields[:2])
+    assert model.network.training and not model.network.first.training
+
+
 # --- machines ---------------------------------------------------------------------------------
 
 

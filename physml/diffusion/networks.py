@@ -273,11 +273,14 @@ def one_field(found: Tensor, phi: Tensor) -> Tensor:
 @contextlib.contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
     """Let a model be tried out: without derivatives, and without statistics being kept."""
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    with torch.no_grad():
-        yield
-    model.train(training)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():  # some may have been frozen
+            module.training = training
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ The modules, from the ground up; imports only point down this list:
 
 * `errors`, `device`, `files`, `checkpoints`, `progress`, `training`, `lattice` -- checks, where
   numbers live, files, which run is which, the loop of all trainings, sites;
-* `statistics`, `observables` -- errors with autocorrelation, observables of lattice fields;
+* `statistics`, `reweighting`, `observables` -- errors with autocorrelation, weights from one
+  ensemble to another, observables of lattice fields;
 * `actions`, `exact` -- actions and forces, what is known in closed form;
 * `graphs` -- Markov random fields, cliques and their potentials;
 * `sampling`, `ensembles` -- Langevin, HMC, Metropolis, Gibbs, clusters; configurations;
@@ -46,6 +47,7 @@ _MODULES = (
     "pretrained",
     "progress",
     "rbm",
+    "reweighting",
     "sampling",
     "spectra",
     "statistics",

@@ -33,7 +33,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .errors import ShapeError, StabilityError, check_finite, check_positive, check_positive_int
+from .errors import (
+    ShapeError,
+    StabilityError,
+    check_finite,
+    check_number,
+    check_positive,
+    check_positive_int,
+    check_real,
+    check_tensor,
+)
 from .lattice import Lattice
 
 __all__ = [
@@ -224,6 +233,7 @@ class LocalAction(Action):
 
     def __call__(self, phi: Tensor) -> Tensor:
         """Return S, shape ``(chains,)``, in float64 where the device has it."""
+        phi = _field(phi)
         density = self.quadratic * phi
         if self.quartic:
             density = torch.addcmul(density, phi * phi, phi, value=self.quartic)
@@ -235,9 +245,14 @@ class LocalAction(Action):
 
     def force(self, phi: Tensor) -> Tensor:
         r"""Return :math:`F=-\partial S/\partial\phi`, shape as `phi`."""
-        force = torch.zeros_like(phi)
-        self.kick(force, phi)(1.0)
-        return force
+        wide = _field(phi)
+        if torch.is_grad_enabled() and phi.requires_grad:  # nothing in place then
+            square = wide * wide
+            pull = (4 * self.quartic * square + 2 * self.quadratic) * wide
+            return (self.local_field(wide) - pull).to(phi.dtype)
+        force = torch.zeros_like(wide)
+        self.kick(force, wide)(1.0)
+        return force.to(phi.dtype)
 
     def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:
         """Return a function of `scale` that adds `scale` times the force to `momentum`, in place.
@@ -245,7 +260,7 @@ class LocalAction(Action):
         It looks at `phi` each time it is called, so an integrator asks for it once and then moves
         both tensors in place: this is where a simulation spends its time.
         """
-        work = torch.empty_like(phi)
+        work = torch.empty_like(check_real("phi", phi))
         coupled = self.hopping and phi.ndim > 1
         neighbours = _neighbour_adder(phi, work) if coupled else None
         hopping, quadratic, quartic, source = (
@@ -270,7 +285,7 @@ class LocalAction(Action):
         Given all others, :math:`p(\phi_x)\propto e^{h_x\phi_x-a_x\phi_x^2-b_x\phi_x^4}`: the local
         Markov property.
         """
-        return neighbour_sum(phi).mul_(self.hopping).add_(self.source)
+        return neighbour_sum(check_real("phi", phi)).mul_(self.hopping).add_(self.source)
 
     def site_action(self, phi: Tensor, field: Tensor) -> Tensor:
         """Return the part of S that changes with each site alone, given its `local_field`."""
@@ -357,7 +372,7 @@ class FreeField(LocalAction):
         return super().kick(momentum, phi)
 
     def _check(self, phi: Tensor) -> None:
-        if phi.ndim != self.dim + 1:
+        if check_real("phi", phi).ndim != self.dim + 1:
             raise ShapeError(
                 f"phi must have shape (chains, *lattice.shape) with {self.dim} directions, not "
                 f"{tuple(phi.shape)}"
@@ -390,8 +405,8 @@ class Phi4(LocalAction):
     lam: float
 
     def __post_init__(self) -> None:
-        _finite("kappa", self.kappa)
-        if _finite("lam", self.lam) < 0:
+        check_number("kappa", self.kappa)
+        if check_number("lam", self.lam) < 0:
             raise StabilityError(
                 f"lam={self.lam} is negative, so exp(-S) has no norm: choose lam >= 0"
             )
@@ -433,8 +448,8 @@ class Phi4(LocalAction):
         dim
             Number of directions `d`.
         """
-        b = 2 * check_positive_int("dim", dim) + _finite("mass2", mass2)
-        coupling = _finite("coupling", coupling)
+        b = 2 * check_positive_int("dim", dim) + check_number("mass2", mass2)
+        coupling = check_number("coupling", coupling)
         if coupling < 0 or (coupling == 0 and mass2 <= 0):
             raise StabilityError(
                 f"mass2={mass2}, coupling={coupling} define no normalisable exp(-S): choose "
@@ -482,12 +497,12 @@ class ZeroDimensionalPhi4(LocalAction):
     g: float
 
     def __post_init__(self) -> None:
-        if _finite("g", self.g) < 0 or (self.g == 0 and _finite("mu2", self.mu2) <= 0):
+        if check_number("g", self.g) < 0 or (self.g == 0 and check_number("mu2", self.mu2) <= 0):
             raise StabilityError(
                 f"mu2={self.mu2}, g={self.g} define no normalisable exp(-S): choose g > 0, or "
                 "g = 0 with mu2 > 0"
             )
-        _finite("mu2", self.mu2)
+        check_number("mu2", self.mu2)
 
     @property
     def quadratic(self) -> float:
@@ -525,19 +540,19 @@ class InhomogeneousPhi4(LocalAction):
     source: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.quadratic.shape)
+        shape = tuple(check_tensor("quadratic", self.quadratic).shape)
         want = {"hopping": (len(shape), *shape), "quartic": shape, "source": shape}
         for name, expected in want.items():
             tensor = getattr(self, name)
             if tensor is None:
                 continue
-            if tuple(tensor.shape) != expected:
+            if tuple(check_tensor(name, tensor).shape) != expected:
                 raise ShapeError(
                     f"{name} must have shape {expected} to go with quadratic {shape}, not "
                     f"{tuple(tensor.shape)}"
                 )
-            check_finite(name, tensor)
-        check_finite("quadratic", self.quadratic)
+            check_real(name, check_finite(name, tensor))
+        check_real("quadratic", check_finite("quadratic", self.quadratic))
         if not isinstance(self.quartic, torch._subclasses.FakeTensor) and bool(
             (self.quartic < 0).any()
         ):
@@ -554,6 +569,7 @@ class InhomogeneousPhi4(LocalAction):
                    full(action.source, *lattice.shape) if action.source else None)
 
     def __call__(self, phi: Tensor) -> Tensor:
+        phi = _field(phi)
         square = phi * phi
         density = (self.quartic * square + self.quadratic) * square
         for mu, w in enumerate(self.hopping):
@@ -569,6 +585,7 @@ class InhomogeneousPhi4(LocalAction):
         return lambda scale: momentum.add_(self.force(phi), alpha=scale)
 
     def local_field(self, phi: Tensor) -> Tensor:
+        check_real("phi", phi)
         field = torch.zeros_like(phi) if self.source is None else self.source.expand_as(phi)
         for mu, w in enumerate(self.hopping):
             field = field + w * phi.roll(-1, mu + 1) + (w * phi).roll(1, mu + 1)
@@ -593,8 +610,7 @@ def _unit_offsets(dim: int) -> list[tuple[int, ...]]:
     return [tuple(int(nu == mu) for nu in range(dim)) for mu in range(dim)]
 
 
-def _finite(name: str, value: float) -> float:
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, not {value}")
-    return value
+def _field(phi: Tensor) -> Tensor:
+    """Return a real field in float32 at least: half precision cannot hold its fourth power."""
+    check_real("phi", phi)
+    return phi.float() if phi.is_floating_point() and phi.element_size() < 4 else phi

@@ -6,9 +6,12 @@ function works where its tensors are.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 import torch
 
-__all__ = ["choose", "describe", "generator"]
+__all__ = ["as_double", "choose", "derivatives", "describe", "generator"]
 
 
 def choose(prefer: str | torch.device | None = None, *, double: bool = False) -> torch.device:
@@ -71,6 +74,26 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     The stream of a seed is the same on every CPU, and another one on a GPU.
     """
     return torch.Generator(device=torch.device(device)).manual_seed(int(seed))
+
+
+def as_double(values: torch.Tensor | float | Sequence[float]) -> torch.Tensor:
+    """Return numbers as a float64 tensor: a tensor where it is, all else on the CPU.
+
+    That is where exact results are computed, whatever `torch.set_default_device` says.
+    """
+    where = values.device if isinstance(values, torch.Tensor) else "cpu"
+    return torch.as_tensor(values, dtype=torch.float64, device=where)
+
+
+@contextlib.contextmanager
+def derivatives() -> Iterator[None]:
+    """Let torch differentiate here, whatever mode the caller is in.
+
+    Tensors that were made in `torch.inference_mode` must be cloned within before they can require
+    gradients.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _available() -> list[str]:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .device import derivatives
 from .errors import ShapeError, StabilityError, check_finite, check_positive, check_positive_int
 from .lattice import Lattice
 
@@ -493,8 +494,9 @@ def interactions(action: Callable[[Tensor], Tensor], phi: Tensor) -> Tensor:
     """
     if phi.ndim < 2:
         raise ShapeError(f"phi must have shape (chains, *lattice.shape), not {tuple(phi.shape)}")
-    phi = check_finite("phi", phi).detach().requires_grad_(True)
-    with torch.enable_grad():
+    check_finite("phi", phi)
+    with derivatives():
+        phi = phi.detach().clone().requires_grad_(True)
         s = action(phi)
         if s.shape != phi.shape[:1]:
             raise ShapeError(f"action must return shape ({len(phi)},), not {tuple(s.shape)}")

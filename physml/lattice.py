@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import ShapeError, check_positive
+from .errors import ShapeError, check_number, check_positive
 
 __all__ = ["Lattice"]
 
@@ -188,10 +188,7 @@ class Lattice:
 
 
 def _mass2(mass2: float) -> float:
-    mass2 = float(mass2)
-    if not math.isfinite(mass2):
-        raise ValueError(f"mass2 must be a finite number, not {mass2}")
-    return mass2
+    return check_number("mass2", mass2)
 
 
 def _move(

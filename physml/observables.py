@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 
 from .actions import Action
-from .errors import ShapeError
+from .errors import ShapeError, check_real, check_tensor
 from .lattice import Lattice
 from .statistics import MeanEstimate, function_of_means
 
@@ -414,12 +414,12 @@ def _axes(lattice: Lattice) -> tuple[int, ...]:
 
 
 def _field(phi: torch.Tensor, lattice: Lattice) -> torch.Tensor:
-    shape = tuple(phi.shape)
+    shape = tuple(check_real("phi", phi).shape)
     if shape[-lattice.dim :] != lattice.shape or len(shape) <= lattice.dim:
         want = ", ".join(map(str, lattice.shape))
         raise ShapeError(f"phi must have shape (..., {want}) with a leading axis, not {shape}")
     if not phi.is_floating_point():
-        raise ValueError(f"phi must be real and floating point, not {phi.dtype}")
+        raise ValueError(f"phi must be floating point, not {phi.dtype}")
     return phi.float() if phi.element_size() < 4 else phi
 
 
@@ -428,7 +428,7 @@ def _wide(phi: torch.Tensor) -> torch.dtype:
 
 
 def _double(series: torch.Tensor) -> torch.Tensor:
-    series = torch.as_tensor(series).detach()
+    series = check_tensor("series", series).detach()
     return series.to(_wide(series))
 
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import ShapeError, check_finite, check_positive_int, check_shape
+from .errors import (
+    check_finite,
+    check_positive_int,
+    check_real,
+    check_rows,
+    check_shape,
+)
 from .statistics import Estimate, mean
 
 __all__ = [
@@ -52,10 +58,8 @@ def two_point(data: Tensor, block: int = 4096) -> tuple[Tensor, Tensor]:
     block
         Rows to widen at a time.
     """
-    check_shape("data", data, (None, None))
+    check_rows("data", check_real("data", check_shape("data", data, (None, None))))
     check_positive_int("block", block)
-    if len(data) == 0:
-        raise ShapeError("data must hold at least one row")
     where = torch.device("cpu") if data.device.type == "mps" else data.device
     n = data.shape[1]
     second = torch.zeros(n, n, dtype=torch.float64, device=where)

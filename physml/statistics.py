@@ -14,6 +14,10 @@ for `n` measurements in all. Uncorrelated data have :math:`\tau_{\rm int}=\frac1
 The sum must be cut at a window `W`: too early and the error is too small, too late and it is
 noise. `mean` and `function_of_means` choose `W` as in U. Wolff, Comput. Phys. Commun. 156 (2004)
 143, hep-lat/0306017, with the errors of :math:`\tau_{\rm int}` (eq. 42) and of the error there.
+
+Squares are taken in units of a power of two close to the largest number of each observable, so that
+weights of :math:`10^{-200}` have errors like any others: in a series times :math:`2^k` all results
+are the same to the bit, those with a unit times :math:`2^k`.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from decimal import Decimal
 
 import torch
 
+from .device import derivatives
 from .errors import ShapeError, check_finite, check_positive, check_positive_int
 
 __all__ = [
@@ -88,6 +93,25 @@ class Estimate:
 
     def __float__(self) -> float:
         return self.value
+
+    def __add__(self, other: Estimate | float) -> Estimate:
+        """Return the sum; the two are taken as independent, so errors add in quadrature.
+
+        They are not where both come from the same chains: `function_of_means` knows how those are
+        correlated. A plain number has no error.
+        """
+        if isinstance(other, Estimate):
+            return Estimate(self.value + other.value, math.hypot(self.error, other.error))
+        return Estimate(self.value + other, self.error) if _is_number(other) else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Estimate | float) -> Estimate:
+        """Return the difference; the two are taken as independent, as in a sum."""
+        return self + -other if isinstance(other, Estimate) or _is_number(other) else NotImplemented
+
+    def __rsub__(self, other: float) -> Estimate:
+        return Estimate(other - self.value, self.error) if _is_number(other) else NotImplemented
 
     def __mul__(self, factor: float) -> Estimate:
         if not isinstance(factor, (int, float)):
@@ -173,20 +197,23 @@ class JackknifeEstimate(Estimate):
     bin_size: int
 
 
-class ShortChainWarning(UserWarning):
+class _WithEstimate(Exception):
+    """A message, and the best estimate there is; copies and pickles keep both."""
+
+    def __init__(self, message: str, estimate: Estimate) -> None:
+        super().__init__(message)
+        self.estimate = estimate
+
+    def __reduce__(self) -> tuple:  # by default only the message would come back
+        return type(self), (*self.args, self.estimate)
+
+
+class ShortChainWarning(_WithEstimate, UserWarning):
     """The chains are too short for a trustworthy error; `estimate` is the best there is."""
 
-    def __init__(self, message: str, estimate: Estimate) -> None:
-        super().__init__(message)
-        self.estimate = estimate
 
-
-class ShortChainError(ValueError):
+class ShortChainError(_WithEstimate, ValueError):
     """As `ShortChainWarning`, raised where ``strict=True`` was asked for."""
-
-    def __init__(self, message: str, estimate: Estimate) -> None:
-        super().__init__(message)
-        self.estimate = estimate
 
 
 def autocorrelation(
@@ -221,9 +248,12 @@ def autocorrelation(
         raise ValueError(
             f"max_lag must be an integer from 0 to time - 1 = {longest}, not {max_lag}"
         )
-    _, deviations = _centre(rows)
+    _, deviations, unit = _centre(rows)
     gamma = torch.stack([_gamma(d, int(max_lag)) for d in deviations])
-    if normalised:
+    if not normalised:
+        size = _power_of_2(unit, gamma)[:, None]
+        gamma = gamma * size * size
+    else:
         variance = gamma[:, :1]
         flat = torch.zeros_like(gamma)
         flat[:, 0] = 1
@@ -284,9 +314,10 @@ def mean(
     """
     rule = _rule(window, s_tau, c)
     rows, vector = _series("series", series, least=2)
-    centre, deviations = _centre(rows)
+    centre, deviations, unit = _centre(rows)
     results = [
-        _gamma_method(value, d, rule) for value, d in zip(centre.tolist(), deviations, strict=True)
+        _gamma_method(value, d, rule, power)
+        for value, d, power in zip(centre.tolist(), deviations, unit.tolist(), strict=True)
     ]
     _complain(results, strict)
     estimates = [estimate for estimate, _ in results]
@@ -332,25 +363,31 @@ def function_of_means(
     """
     rule = _rule(window, s_tau, c)
     arguments = _arguments(series)
-    means = [(m if vector else m[0]).requires_grad_(True) for (m, _), vector in arguments]
-    with torch.enable_grad():
+    with derivatives():
+        means = [(m if vector else m[0]).clone().requires_grad_(True)
+                 for (m, _, _), vector in arguments]
         values = _call(f, means)
         if not values.requires_grad:
             raise ValueError(
                 "f returns a tensor that does not depend on the means it was given: write it in "
                 "torch operations, without `float`, `item` or numpy"
             )
+        components = values.reshape(-1)
+        slopes = [torch.autograd.grad(value, means, retain_graph=True, allow_unused=True)
+                  for value in components]
     results = []
-    for value in values.reshape(-1):
-        gradients = torch.autograd.grad(value, means, retain_graph=True, allow_unused=True)
+    for value, gradients in zip(components, slopes, strict=True):
         projected = 0
-        for gradient, ((_, deviations), _) in zip(gradients, arguments, strict=True):
+        for gradient, ((_, deviations, unit), _) in zip(gradients, arguments, strict=True):
             if gradient is not None:
                 check_finite("the derivative of f", gradient)
-                projected = projected + torch.einsum("o,ort->rt", gradient.reshape(-1), deviations)
+                slope = gradient.reshape(-1) * _power_of_2(unit, gradient)
+                projected = projected + torch.einsum("o,ort->rt", slope, deviations)
         if isinstance(projected, int):
             raise ValueError("a component of f depends on none of the series")
-        results.append(_gamma_method(float(value.detach()), projected, rule))
+        check_finite("the derivative of f times a series", projected)
+        projected, unit = _in_units(projected[None])
+        results.append(_gamma_method(float(value.detach()), projected[0], rule, int(unit)))
     _complain(results, strict)
     estimates = [estimate for estimate, _ in results]
     return estimates if values.ndim else estimates[0]
@@ -402,7 +439,7 @@ def jackknife(
     short = False
     if bin_size is None:
         rule = _rule("gamma", 1.5, 5.0)
-        found = [_gamma_method(0.0, d, rule) for (_, ds), _ in arguments for d in ds]
+        found = [_gamma_method(0.0, d, rule, 0) for (_, ds, _), _ in arguments for d in ds]
         short = any(unsafe for _, unsafe in found)
         tau = max(max(estimate.tau_int for estimate, _ in found), 0.5)
         bin_size = max(1, round((2 * n * tau**2) ** (1 / 3)))
@@ -420,24 +457,26 @@ def jackknife(
     edges = torch.arange(per_chain + 1, device=device) * time // per_chain
     left = n - edges.diff().repeat(chains)
     whole, reduced = [], []
-    for (means, deviations), vector in arguments:
+    for (means, deviations, unit), vector in arguments:
         running = torch.nn.functional.pad(deviations.cumsum(-1), (1, 0))[..., edges]
         in_bin = running.diff(dim=-1).flatten(1)  # (observables, bins)
         # deviations add up to zero, so what is left has the sum -in_bin: nothing large cancels
-        without = means - (in_bin / left).T
+        without = means - (in_bin / left).T * _power_of_2(unit, means)
         whole.append(means if vector else means[0])
         reduced.append(without if vector else without[:, 0])
 
     value = _call(f, whole).detach()
     samples = _each(f, reduced).detach().reshape(bins, -1)
     check_finite("f at the leave-one-out means", samples)
-    offset = samples - value.reshape(-1)  # small next to the value: centre it before squaring
-    bias = (bins - 1) * offset.mean(0)
-    variance = (bins - 1) * (offset - offset.mean(0)).square().mean(0)
+    # small next to the value: centre it before squaring
+    offset, unit = _in_units((samples - value.reshape(-1)).T[:, None])
+    offset, size = offset[:, 0].T, _power_of_2(unit, value)
+    bias = (bins - 1) * offset.mean(0) * size
+    error = ((bins - 1) * (offset - offset.mean(0)).square().mean(0)).sqrt() * size
     results = [
         JackknifeEstimate(v, e, e / math.sqrt(2 * (bins - 1)), b, bins, time // per_chain)
         for v, e, b in zip(
-            value.reshape(-1).tolist(), variance.sqrt().tolist(), bias.tolist(), strict=True
+            value.reshape(-1).tolist(), error.tolist(), bias.tolist(), strict=True
         )
     ]
     if short or bins < 20:
@@ -474,7 +513,7 @@ def split_rhat(series: torch.Tensor) -> float | list[float]:
     if rows.shape[-1] < 4:
         raise ShapeError(f"series must hold at least 4 times, not {rows.shape[-1]}")
     half = rows.shape[-1] // 2
-    _, deviations = _centre(rows)
+    _, deviations, _ = _centre(rows)
     halves = torch.cat([deviations[..., :half], deviations[..., -half:]], dim=-2)
     within = halves.var(-1).mean(-1)
     between = halves.mean(-1).var(-1)
@@ -485,6 +524,10 @@ def split_rhat(series: torch.Tensor) -> float | list[float]:
 # ---------------------------------------------------------------------------------------------
 
 
+def _is_number(x: object) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
 def _is_float(series: object) -> bool:
     return isinstance(series, torch.Tensor) and series.is_floating_point()
 
@@ -492,7 +535,12 @@ def _is_float(series: object) -> bool:
 def _series(name: str, series: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, bool]:
     """Return the series as ``(observables, chains, time)`` in double precision where the device
     has it, and whether it came with an axis of observables."""
-    tensor = torch.as_tensor(series).detach()
+    if isinstance(series, torch.Tensor):  # where it is: `as_tensor` would take it elsewhere
+        tensor = series.detach()
+    else:
+        tensor = torch.as_tensor(series, device="cpu")
+        if isinstance(series, (list, tuple)) and not tensor.is_complex():  # Python's are wide
+            tensor = torch.as_tensor(series, dtype=torch.float64, device="cpu")
     if tensor.is_complex():
         raise ValueError(f"{name} is complex: give its `.real` and `.imag` as two series")
     if not 1 <= tensor.ndim <= 3:
@@ -512,18 +560,40 @@ def _series(name: str, series: torch.Tensor, least: int = 1) -> tuple[torch.Tens
     return rows.to(torch.float32 if tensor.device.type == "mps" else torch.float64), vector
 
 
-def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the means over all chains, ``(observables,)``, and the deviations from them."""
+def _in_units(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows of each observable over a power of two, and its exponent: a new tensor.
+
+    The largest number is then about 1, so that squares neither vanish nor overflow; what is not
+    lost is the same to the bit, for a power of two changes no digit.
+    """
+    low, high = torch.aminmax(rows.flatten(1), dim=1)
+    top = torch.maximum(-low, high)
+    exponent = torch.frexp(top.cpu() if top.device.type == "mps" else top).exponent
+    # short of the ends of the range, where the power itself would vanish or overflow
+    most = 1020 if rows.dtype == torch.float64 else 120
+    exponent = exponent.to(rows.device).clamp(-most, most)
+    return rows * _power_of_2(-exponent, rows)[:, None, None], exponent
+
+
+def _power_of_2(exponent: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return ``2**exponent`` in the type of the tensor `like`."""
+    return torch.exp2(exponent.to(like.dtype))  # `ldexp` goes through float32
+
+
+def _centre(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the means over all chains, ``(observables,)``, the deviations from them in units of a
+    power of two each, and the exponents of these."""
+    shifted, unit = _in_units(rows)
     # the first entry goes first: constants become exact zeros, and a large offset costs no digits
-    first = rows[:, :1, :1]
-    shifted = rows - first
-    shift = shifted.mean((-2, -1), keepdim=True)
-    return (first + shift).reshape(-1), shifted.sub_(shift)
+    first = shifted[:, :1, :1].clone()
+    shift = shifted.sub_(first).mean((-2, -1), keepdim=True)
+    means = (first + shift).reshape(-1) * _power_of_2(unit, rows)
+    return means, shifted.sub_(shift), unit
 
 
 def _arguments(
     series: Sequence[torch.Tensor],
-) -> list[tuple[tuple[torch.Tensor, torch.Tensor], bool]]:
+) -> list[tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], bool]]:
     if not series:
         raise TypeError("give at least one series after f")
     found = [_series(f"series {i}", s, least=2) for i, s in enumerate(series)]
@@ -605,9 +675,10 @@ def _rule(window: str, s_tau: float, c: float) -> Callable[[torch.Tensor, int], 
         raise ValueError(f'window must be "gamma" or "sokal", not {window!r}')
 
     def rule(rho: torch.Tensor, n: int) -> int | None:
-        lag = torch.arange(1, len(rho), dtype=rho.dtype)
+        lag = torch.arange(1, len(rho), dtype=rho.dtype, device=rho.device)
         tau = 0.5 + rho[1:].cumsum(0)
-        tau = torch.where(tau > 0.5, tau, 0.5 + rho[1:].abs().cumsum(0))
+        # rounding alone may lift the sum above 1/2
+        tau = torch.where(tau > 0.5 + 1e-10, tau, 0.5 + rho[1:].abs().cumsum(0))
         if window == "sokal":
             closed = lag >= c * tau
         else:
@@ -620,9 +691,13 @@ def _rule(window: str, s_tau: float, c: float) -> Callable[[torch.Tensor, int], 
 
 
 def _gamma_method(
-    value: float, deviations: torch.Tensor, rule: Callable[[torch.Tensor, int], int | None]
+    value: float,
+    deviations: torch.Tensor,
+    rule: Callable[[torch.Tensor, int], int | None],
+    unit: int,
 ) -> tuple[MeanEstimate, bool]:
-    """Return the estimate from deviations ``(chains, time)``, and whether they are too few."""
+    """Return the estimate from deviations ``(chains, time)`` in units of ``2**unit``, and whether
+    they are too few."""
     chains, time = deviations.shape
     n = chains * time
     # chains of one measurement each are independent by assumption: there is nothing to sum
@@ -647,7 +722,7 @@ def _gamma_method(
     variance += total / n
     total *= 1 + (2 * window + 1) / n
     tau = total / (2 * variance)
-    error = math.sqrt(total / n)
+    error = math.ldexp(math.sqrt(total / n), unit)
     estimate = MeanEstimate(
         value=value,
         error=error,

@@ -159,7 +159,7 @@ class Training:
 
     def _save(self, path: Path, identity: dict[str, object], recorded: int) -> None:
         tensors, facts = self.state()
-        tensors = tensors | {"rates": torch.tensor(self.rates, dtype=torch.float64)}
+        tensors = tensors | {"rates": torch.tensor(self.rates, dtype=torch.float64, device="cpu")}
         if self.generator is not None:
             tensors["generator"] = self.generator.get_state()
         left = _beginning(self.left(), self.generator)

@@ -82,7 +82,7 @@ class Pretend(TorchFunctionMode):
         target = CUDA.type == asked.type if asked is not None else any(map(_away, given))
         if name in ("numpy", "__array__") and _away(args[0]):
             raise TypeError("can't convert a tensor on cuda to numpy: use .cpu() first")
-        moves = name in ("to", "cpu", "cuda", "copy_", "type") or name in _HOST
+        moves = name in ("to", "cpu", "cuda", "copy_", "type", "as_tensor") or name in _HOST
         index = func in _INDEXED and _away(args[0])
         if len(marks) == 2 and not moves and not index:
             raise RuntimeError(f"{name}: expected all tensors on the same device, but found at "
@@ -92,6 +92,8 @@ class Pretend(TorchFunctionMode):
             raise RuntimeError(f"{name}: expected a {'cuda' if target else 'cpu'} generator")
         if name == "cpu":
             target = False
+        elif name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
+            target = _away(args[1])
         elif name in ("copy_", "__setitem__", "set_"):
             target = _away(args[0])
         args, kwargs = tree_map_only(torch.device, lambda d: torch.device("cpu"), (args, kwargs))

@@ -85,7 +85,7 @@ def test_weights_of_a_small_system():
     accepted = float(TARGET @ torch.minimum(torch.ones(4, 4, **F64), w / w[:, None]) @ MODEL)
     assert expected_acceptance(log_weight) == pytest.approx(accepted, abs=0.005)
     for k in range(4):
-        assert abs(reweight(log_weight, (state == k).double()).z(float(TARGET[k]))) < 3.5
+        assert abs(reweight((state == k).double(), log_weight=log_weight).z(float(TARGET[k]))) < 3.5
     assert abs(log_partition(log_weight).z(0.0)) < 3.5
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_model_of_one_degree_of_freedom_is_made_exact():
         values = f(drawn.fields)
         true = law.mean(f)
         assert abs(chain.mean(values).z(true)) < 3.5
-        assert abs(reweight(log_weight, values).z(true)) < 3.5
+        assert abs(reweight(values, log_weight=log_weight).z(true)) < 3.5
     assert abs(statistics.mean(drawn.fields**2).z(law.moment(2))) > 5  # it was wrong
 
 
@@ -146,7 +146,7 @@ def test_a_wrong_model_of_a_field_is_made_exact():
     spectrum = LATTICE.free_spectrum(1.0)
     phi2 = drawn.fields.square().mean((1, 2))
     chain = independence_metropolis(log_weight, chains=20, burn_in=20, generator=generator(4))
-    for found in (chain.mean(phi2), reweight(log_weight, phi2)):
+    for found in (chain.mean(phi2), reweight(phi2, log_weight=log_weight)):
         assert abs(found.z(exact.free_phi2(spectrum))) < 3.5
     assert abs(log_partition(log_weight).z(exact.free_log_z(spectrum))) < 3.5
     assert abs(statistics.mean(phi2).z(exact.free_phi2(spectrum))) > 5
@@ -177,7 +177,7 @@ def test_float32_weights():
     (lambda: effective_sample_size(torch.zeros(2, 2)), ShapeError, r"shape \(any\)"),
     (lambda: effective_sample_size(torch.zeros(0)), ShapeError, "empty"),
     (lambda: expected_acceptance(torch.zeros(1)), ValueError, "needs another field"),
-    (lambda: reweight(torch.zeros(3), torch.zeros(4)), ShapeError, "values must have"),
+    (lambda: reweight(torch.zeros(4), log_weight=torch.zeros(3)), ShapeError, "values must have"),
     (lambda: independence_metropolis(torch.zeros(7), chains=2, generator=generator(1)),
      ValueError, "leave 1 out"),
     (lambda: independence_metropolis(torch.zeros(6), burn_in=5, generator=generator(1)),

@@ -354,7 +354,7 @@ READING_CASES: dict[str, Callable[[torch.device], object]] = {
     "diffusion.effective_sample_size": lambda d: diffusion.effective_sample_size(chains(d)[0]),
     "diffusion.expected_acceptance": lambda d: diffusion.expected_acceptance(chains(d)[0]),
     "diffusion.log_partition": lambda d: diffusion.log_partition(chains(d)[0]),
-    "diffusion.reweight": lambda d: diffusion.reweight(chains(d)[0], chains(d)[1]),
+    "diffusion.reweight": lambda d: diffusion.reweight(chains(d)[0], log_weight=chains(d)[1]),
     # whether all labels are found
     "sampling.SwendsenWang": step(lambda: sampling.SwendsenWang(PHI4)),
     # the length is drawn with the device's generator

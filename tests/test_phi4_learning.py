@@ -395,7 +395,7 @@ def test_reweighting_to_longer_range_and_complex_actions(grid, ring_samples):
     twisted = ComplexAction(far, lambda p: 0.4 * lattice_sum(p**2))
     for target in (far, twisted):
         weight = (action(flat) - target(flat)).reshape(phi.shape[:2])
-        found = reweight(observe(flat).reshape(*phi.shape[:2], 3), weight)
+        found = reweight(observe(flat).reshape(*phi.shape[:2], 3), log_weight=weight)
         known = grid.mean(target, observe)
         for k in range(3):
             assert abs(found.real[k].z(float(known[k].real))) < 3.5
@@ -411,22 +411,22 @@ def test_reweighting_to_longer_range_and_complex_actions(grid, ring_samples):
 def test_effective_sample_sizes_and_warnings(ring_samples):
     _, phi = ring_samples
     observable = (phi**2).mean(2)
-    same = reweight(observable, torch.zeros(phi.shape[:2]))
+    same = reweight(observable, log_weight=torch.zeros(phi.shape[:2]))
     plain = statistics.mean(observable)
     assert same.fraction == pytest.approx(1) and same.phase == 1 and same.imag is None
     assert same.real.value == pytest.approx(plain.value) and same.log_ratio.value == 0
     assert same.real.error == pytest.approx(plain.error, rel=1e-6)
     # half of the samples count for nothing
     half = -1e3 * torch.randint(2, (400, 150), generator=generator(22)).double()
-    assert reweight(observable, half).fraction == pytest.approx(0.5, abs=0.01)
+    assert reweight(observable, log_weight=half).fraction == pytest.approx(0.5, abs=0.01)
     one = torch.full((400, 150), -1e3)
     one[7, 7] = 0
     with pytest.warns(ReweightingWarning, match="effective sample size is 1 of 60000"):
-        reweight(observable, one)
+        reweight(observable, log_weight=one)
     with pytest.raises(ShapeError, match="log_weight"):
-        reweight(observable, half[:5])
+        reweight(observable, log_weight=half[:5])
     with pytest.raises(ValueError, match="NaN"):
-        reweight(observable, half * math.nan)
+        reweight(observable, log_weight=half * math.nan)
 
 
 # --- the network --------------------------------------------------------------------------------

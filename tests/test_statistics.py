@@ -137,6 +137,30 @@ def test_estimate_scales():
         x * x
 
 
+def test_independent_estimates_add_in_quadrature():
+    a, b = Estimate(5.0, 0.3), Estimate(2.0, 0.4)
+    assert (a + b, a - b, b - a) == (Estimate(7.0, 0.5), Estimate(3.0, 0.5), Estimate(-3.0, 0.5))
+    assert (a + 1, 1 + a, a - 1, 1 - a) == (
+        Estimate(6.0, 0.3), Estimate(6.0, 0.3), Estimate(4.0, 0.3), Estimate(-4.0, 0.3))
+    assert (a - b).value / (a - b).error == a.z(b)
+    assert sum([a, b]) == a + b
+    m = mean(ar1(0.5, 4000))
+    assert type(m - a) is Estimate and float(-m) == -m.value  # tau_int of a sum means nothing
+    for wrong in ("1", None, [1.0], True):
+        with pytest.raises(TypeError):
+            a + wrong
+        with pytest.raises(TypeError):
+            a - wrong
+
+
+def test_errors_of_a_difference_cover_the_truth():
+    g = torch.Generator().manual_seed(5)
+    x, y = torch.randn(2, 4000, generator=g, dtype=torch.float64).tolist()
+    hits = [abs((Estimate(a, 1.0) - 2 * Estimate(b, 1.0)).z(0.0)) < 1
+            for a, b in zip(x, y, strict=True)]
+    assert abs(sum(hits) / 4000 - 0.6827) < 4 * math.sqrt(0.6827 * 0.3173 / 4000)
+
+
 def test_z_is_the_difference_in_combined_errors():
     assert Estimate(2.0, 3.0).z(Estimate(7.0, 4.0)) == -1.0
     assert Estimate(2.0, 0.5).z(1.0) == 2.0
@@ -369,6 +393,58 @@ def test_a_large_offset_costs_no_digits():
     near = mean((x + 1e9) - 1e9)
     assert far.error == pytest.approx(near.error, rel=1e-9)
     assert far.tau_int == pytest.approx(near.tau_int, rel=1e-9)
+
+
+POWERS = (-700, -350, -1, 1, 350, 700)
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("shape", [(2000,), (4, 500)])
+def test_a_power_of_two_changes_only_the_unit(power, shape):
+    """Squares of 2**-700 vanish and those of 2**700 overflow: the unit is taken out before."""
+    x = ar1(0.6, shape[-1], shape[0] if len(shape) > 1 else None, seed=83) + 0.3
+    size = 2.0**power
+    for window in ("gamma", "sokal"):
+        one, other = mean(x, window=window), mean(size * x, window=window)
+        assert (one.tau_int, one.tau_int_error, one.window) == (
+            other.tau_int, other.tau_int_error, other.window)
+        assert (size * one.value, size * one.error, size * one.error_of_error) == (
+            other.value, other.error, other.error_of_error)
+    assert split_rhat(x) == split_rhat(size * x)
+    assert torch.equal(autocorrelation(x), autocorrelation(size * x))
+    y = x.square() + 1
+    one = function_of_means(lambda a, b: a / b, x, y)
+    assert function_of_means(lambda a, b: a / b, size * x, size * y) == one
+    assert function_of_means(lambda a: a, size * x) == mean(size * x)
+    one, other = jackknife(lambda m: m, x), jackknife(lambda m: m, size * x)
+    assert (size * one.value, size * one.error, size * one.bias) == (
+        other.value, other.error, other.bias)
+
+
+def test_each_observable_has_a_unit_of_its_own():
+    x = torch.stack([ar1(a, 500, 2, seed=53) for a in (0.0, 0.5, 0.9)], dim=-1) + 2
+    sizes = [2.0**-700, 1.0, 2.0**700]
+    scaled = x * torch.tensor(sizes, dtype=torch.float64)
+    for size, here, there in zip(sizes, mean(x), mean(scaled), strict=True):
+        assert (size * here.value, size * here.error, here.tau_int) == (
+            there.value, there.error, there.tau_int)
+    assert split_rhat(x) == split_rhat(scaled)
+    assert torch.equal(autocorrelation(x, 5), autocorrelation(scaled, 5))
+    gamma = autocorrelation(x[..., 1] * 2.0**-400, 5, normalised=False)
+    assert torch.equal(gamma, autocorrelation(x[..., 1], 5, normalised=False) * 2.0**-800)
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e160, 1e307])
+def test_tiny_and_huge_weights_have_errors(size):
+    """From 1e-174 on errors were 0 and R-hat NaN; from 1e155 on nothing could be said at all."""
+    x = ar1(0.6, 3000, seed=83) / 4 + 2
+    one, other = mean(x), mean(size * x)
+    assert other.value / size == pytest.approx(one.value, rel=1e-7)
+    assert other.error / size == pytest.approx(one.error, rel=1e-7)
+    assert other.tau_int == pytest.approx(one.tau_int, rel=1e-7)
+    assert split_rhat(size * x) == pytest.approx(split_rhat(x), rel=1e-7)
+    other = jackknife(lambda m: m, size * x)
+    assert other.error / size == pytest.approx(jackknife(lambda m: m, x).error, rel=1e-7)
 
 
 def test_observables_come_one_by_one():

@@ -61,7 +61,8 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import LocalAction
-from ..errors import ShapeError, check_finite
+from ..errors import ShapeError, check_finite, check_rows
+from .networks import evaluated, one_field
 from .scores import GaussianScore
 from .sde import Process, Time, check_field, over_sites
 
@@ -99,7 +100,7 @@ class ResidualForce:
 
         Both are averaged over reflections, and over axes of equal lengths.
         """
-        check_finite("phi", check_field(phi))
+        check_rows("phi", check_finite("phi", check_field(phi)))
         if phi.ndim < 2:
             raise ShapeError("phi must have a lattice, (chains, *lattice.shape): a single degree "
                              "of freedom has no modes")
@@ -201,7 +202,7 @@ class Interaction:
         """The variance of the noise in `x`, with axes to broadcast over modes."""
         ratio = self.process.ratio(self.t)
         if not isinstance(ratio, Tensor):
-            return torch.tensor(ratio**2, dtype=torch.float64)
+            return torch.tensor(ratio**2, dtype=torch.float64, device="cpu")
         return (ratio.cpu().double() ** 2).reshape(-1, *[1] * self.residual.spectrum.ndim)
 
     def _over_noise(self, values: Tensor) -> Tensor:
@@ -233,7 +234,7 @@ class InteractionModel(nn.Module):
         self.network, self.process, self.residual = network, process, residual
         # levels of noise and how much there is to learn at each, for `levels`
         log = torch.linspace(math.log(_LEAST), math.log(process.ratio(1.0)), 512,
-                             dtype=torch.float64)
+                             dtype=torch.float64, device="cpu")
         split = Interaction(residual, process, process.time_of(log.exp()))
         self._log_ratios = log
         self._stakes = (split.share * split.spread * split.scale**2).flatten(1).sum(1)
@@ -272,6 +273,30 @@ class InteractionModel(nn.Module):
         r"""Return :math:`N`, given :math:`x=\phi/a`, shape as `x`."""
         _, split, scaled = self._network(x, t)
         return field_of(scaled * half(split.scale, x), x)
+
+    def check_network(self, phi: Tensor) -> None:
+        """Raise an error unless the network is what the model needs, tried on fields `phi`.
+
+        Raises
+        ------
+        ShapeError
+            If it does not return one field for each chain.
+        ValueError
+            If the action is even in the field and the network is not odd: the model would be as
+            little symmetric.
+        """
+        kind = next(self.network.parameters()).dtype
+        inputs = torch.stack([phi] * (3 if self.residual.background else 2), 1).to(kind)
+        level = inputs.new_zeros(len(phi))
+        with evaluated(self):
+            there, back = (one_field(self.network(x, level), phi) for x in (inputs, -inputs))
+        off, size = float((there + back).abs().max()), float(there.abs().max())
+        if getattr(self.residual.action, "symmetric", False) and off > 1e-3 * size:
+            raise ValueError(
+                f"the network is not odd: F(x) + F(-x) is up to {off:.2g}, next to F up to "
+                f"{size:.2g}, but the action is even; let it return [F(x) - F(-x)] / 2, or leave "
+                "out biases and even activations"
+            )
 
     def levels(self, chains: int, generator: torch.Generator) -> Tensor:
         r"""Return times at random, ``(chains,)``, with :math:`\ln r` as dense as :math:`\sum_kw_k`.
@@ -347,7 +372,8 @@ class InteractionModel(nn.Module):
         inputs = [y, smooth]
         if self.residual.background:
             inputs.append(torch.full_like(y, math.copysign(1.0, self.residual.background)))
-        return modes_of(self.network(torch.stack(inputs, 1).to(kind), level).to(y.dtype))
+        found = self.network(torch.stack(inputs, 1).to(kind), level)
+        return modes_of(one_field(found, y).to(y.dtype))
 
 
 class Distilled(InteractionModel):

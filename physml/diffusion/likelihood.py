@@ -42,7 +42,8 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
-from ..errors import check_finite, check_positive_int
+from ..device import derivatives
+from ..errors import check_finite, check_positive_int, check_rows
 from ..lattice import Lattice
 from .samplers import BLOCK, block_noise, block_streams
 from .scores import GaussianScore, Score
@@ -65,7 +66,8 @@ class LogDensity:
     fields
         The fields, ``(chains, *shape)``.
     value
-        :math:`\ln q_t(\phi)`, ``(chains,)``, float64 where there is one.
+        :math:`\ln q_t(\phi)`, ``(chains,)``, float64 where there is one; None where fields were
+        drawn without (`flow` with ``dilution=0``).
     error
         Standard error of each value from the scatter of its probes, ``(chains,)``; None where the
         trace is not estimated, NaN for a single probe.
@@ -77,7 +79,7 @@ class LogDensity:
     """
 
     fields: Tensor = field(repr=False)
-    value: Tensor = field(repr=False)
+    value: Tensor | None = field(repr=False)
     error: Tensor | None = field(repr=False)
     step_error: Tensor | None = field(repr=False)
     evaluations: int
@@ -133,7 +135,7 @@ def log_density(
     generator
         Needed for the probes.
     """
-    check_finite("phi", check_field(phi))
+    check_rows("phi", check_finite("phi", check_field(phi)))
     run = _Flow(score, process, steps, method, grid, end, trace, probes, probe, generator)
     return run.go(phi, len(phi), tuple(phi.shape[1:]), backward=False, prior=_prior(prior, process),
                   step_error=step_error, batch=batch)
@@ -284,8 +286,8 @@ def _score_and_trace(score: Score, phi: Tensor, t: float,
 
     Without probes, the exact trace as a sum over unit vectors, ``(1, chains)``.
     """
-    with torch.enable_grad():
-        phi = phi.detach().requires_grad_(True)
+    with derivatives():
+        phi = phi.detach().clone().requires_grad_(True)
         value = score(phi, t)
     sites = phi[0].numel()
     many = max(1, _CHUNK // phi.numel())

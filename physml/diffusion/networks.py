@@ -83,6 +83,11 @@ class ScoreModel(nn.Module):
         factor, variance = self.process.mean_factor(t), self.process.variance(t)
         return (phi + over_sites(variance, phi) * self(phi, t)) / over_sites(factor, phi)
 
+    def check_network(self, phi: Tensor) -> None:
+        """Raise `ShapeError` unless the network takes fields `phi` to fields like them."""
+        with evaluated(self):
+            self(phi, 0.5)
+
     def _network(self, phi: Tensor, factor: Time, ratio: Time) -> tuple[Time, Tensor]:
         wide = over_sites(ratio**2, phi) + self.scale**2
         x = phi / (over_sites(factor, phi) * wide**0.5)
@@ -91,7 +96,7 @@ class ScoreModel(nn.Module):
         if not isinstance(ratio, Tensor):
             ratio = torch.tensor(ratio, dtype=kind, device=phi.device)
         level = ratio.to(kind).to(phi.device).expand(len(phi)).clamp(min=1e-6 * self.scale)
-        return wide, self.network(x.to(kind), level.log() / 4).to(phi.dtype)
+        return wide, one_field(self.network(x.to(kind), level.log() / 4), phi).to(phi.dtype)
 
 
 class _Level(nn.Module):
@@ -255,6 +260,27 @@ class UNet(nn.Module):
             for block in self.up[n]:
                 h = block(h, features)
         return nn.functional.pixel_shuffle(self.last(h), 2)[:, 0]
+
+
+def one_field(found: Tensor, phi: Tensor) -> Tensor:
+    """Return what a network found; raise `ShapeError` unless it is a field like `phi`."""
+    if found.shape != phi.shape:
+        raise ShapeError(f"the network must return one field for each chain, {tuple(phi.shape)}, "
+                         f"not {tuple(found.shape)}: drop an axis of channels with [:, 0]")
+    return found
+
+
+@contextlib.contextmanager
+def evaluated(model: nn.Module) -> Iterator[None]:
+    """Let a model be tried out: without derivatives, and without statistics being kept."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():  # some may have been frozen
+            module.training = training
 
 
 @contextlib.contextmanager

@@ -43,7 +43,8 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
-from ..errors import ShapeError, check_finite, check_positive, check_positive_int
+from ..device import derivatives
+from ..errors import ShapeError, check_finite, check_positive, check_positive_int, check_rows
 from ..progress import bar
 from .interaction import InteractionModel, centred, field_of, half, modes_of
 from .likelihood import LogDensity
@@ -84,7 +85,7 @@ def flow(
         four, unless given.
     dilution
         The m of the module, which must divide the lattice's lengths: :math:`m^d` derivatives at
-        each of ``steps`` nodes. With 0, ``value`` is NaN; the lattice's length is exact.
+        each of ``steps`` nodes. With 0, ``value`` is None; the lattice's length is exact.
     repeats
         Independent estimates of each density; from 2 on their scatter gives its error.
     knee
@@ -107,7 +108,7 @@ def flow(
         return drawn
     sign = block_noise(streams, (1,) * len(model.shape), dtype, device)[:chains].sign()
     return dataclasses.replace(drawn, fields=sign * (drawn.fields + background),
-                               value=drawn.value - math.log(2))
+                               value=drawn.value - math.log(2) if dilution else None)
 
 
 def flow_from(
@@ -128,7 +129,8 @@ def flow_from(
     What comes back as ``fields`` is where each of them ends: white noise, if the fields are those
     of the model. Arguments as for `flow`.
     """
-    check_finite("phi", check_field(phi, model.shape))
+    check_rows("phi", check_finite("phi", check_field(phi, model.shape)))
+    check_positive_int("dilution", dilution)  # 0 would give no density, all there is to give
     streams = block_streams(len(phi), generator, phi.device)
     phi = centred(phi, model.residual.background)
     found = _run(model, phi, streams, True, steps, dilution, repeats, knee, batch, threads,
@@ -161,7 +163,7 @@ def _run(model, start, streams, upward, steps, dilution, repeats, knee, batch, t
         parts = list(bar(pool.map(part, firsts), total=len(firsts), label="fields",
                          show=progress, unit="batch"))
     fields, value, error = (torch.cat(p) for p in zip(*parts, strict=True))
-    return LogDensity(fields, value, error if dilution else None, None,
+    return LogDensity(fields, value if dilution else None, error if dilution else None, None,
                       4 * steps - 1 if dilution or upward else steps)
 
 
@@ -229,8 +231,8 @@ class _Flow:
         speed = r * self.knee * math.cosh(theta)
         wide = self.spectrum + r * r
         wanted = wanted and bool(self.masks)
-        with torch.set_grad_enabled(wanted):
-            y = y.detach().requires_grad_(wanted)
+        with derivatives() if wanted else torch.no_grad():
+            y = y.detach().clone().requires_grad_(True) if wanted else y
             modes = self.model.white_residual(y, process.time_of(r))
             found = field_of(modes, y) if wanted else modes
         share, width = half(self.spectrum / wide, y), half(wide**-0.5, y)
@@ -250,6 +252,6 @@ class _Flow:
 def _combs(shape: tuple[int, ...], spacing: int):
     """Yield masks that share the sites out, each with every `spacing`-th of each direction."""
     for offset in itertools.product(range(spacing), repeat=len(shape)):
-        mask = torch.zeros(shape)
+        mask = torch.zeros(shape, device="cpu")
         mask[tuple(slice(n, None, spacing) for n in offset)] = 1.0
         yield mask

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .. import exact
 from ..actions import lattice_sum
+from ..device import as_double
 from ..errors import ShapeError, StabilityError, check_finite, check_shape
 from ..lattice import Lattice
 from .sde import Process, Time, check_field, over_sites, site_shape
@@ -321,7 +322,7 @@ class ZeroDimensionalScore:
             x = self._law.x[self._law.weight > 1e-40 * self._law.weight.max()]
             factor, reach = self.process.mean_factor(t), 8 * math.sqrt(self.process.variance(t))
             low, high = factor * float(x[0]) - reach, factor * float(x[-1]) + reach
-            points = torch.linspace(low, high, _POINTS, dtype=torch.float64)
+            points = torch.linspace(low, high, _POINTS, dtype=torch.float64, device="cpu")
             _, score, slope = self._integrate(points, t)
             step = (high - low) / (_POINTS - 1)
             if len(self._tables) >= 1024:
@@ -332,13 +333,15 @@ class ZeroDimensionalScore:
 
     def _integrate(self, phi: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log density, the score and its slope at `phi` ``(n,)``, float64 on the CPU."""
-        times = torch.as_tensor(t, dtype=torch.float64).expand(phi.shape)
+        # the fields came here, so the times must come too
+        t = t.cpu() if isinstance(t, Tensor) else t
+        times = as_double(t).expand(phi.shape)
         if times.requires_grad:
             raise ValueError("t must not require a gradient: the integrals are not differentiable")
         factor = self.process.mean_factor(times)
         panel = float(self._law.x[-1] - self._law.x[0]) / _PANELS
         ratio = (self.process.variance(times).sqrt() / factor).clamp(min=1e-4 * panel)
-        out = torch.empty(3, *phi.shape, dtype=torch.float64)
+        out = torch.empty(3, *phi.shape, dtype=torch.float64, device="cpu")
         # wide noise: at the nodes that resolve the action; narrow noise: at nodes that resolve it
         for wide, part in ((True, self._wide), (False, self._narrow)):
             which = ((ratio > panel / 3) == wide).nonzero()[:, 0]
@@ -357,7 +360,8 @@ class ZeroDimensionalScore:
         return self._moments(exponent, distance, (r * math.sqrt(2 * math.pi)).log()[:, 0])
 
     def _narrow(self, x: Tensor, r: Tensor) -> Tensor:
-        distance = torch.linspace(-12, 12, 385, dtype=torch.float64)  # exact for smooth integrands
+        # exact for smooth integrands
+        distance = torch.linspace(-12, 12, 385, dtype=torch.float64, device="cpu")
         there = x + r * distance
         exponent = -self.action(there.reshape(-1)).reshape(there.shape) - 0.5 * distance**2
         norm = self._law.log_z + 0.5 * math.log(2 * math.pi) - math.log(24 / 384)

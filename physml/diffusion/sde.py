@@ -40,7 +40,13 @@ import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
-from ..errors import ShapeError, check_positive, check_positive_int
+from ..errors import (
+    ShapeError,
+    check_positive,
+    check_positive_int,
+    check_precision,
+    check_real,
+)
 from ..lattice import Lattice
 
 __all__ = [
@@ -305,14 +311,17 @@ def over_sites(values: Time, phi: Tensor) -> Time:
 
 
 def check_field(phi: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Return `phi`; raise `ShapeError` unless it is a floating point ``(chains, *shape)``."""
+    """Return `phi`; raise `ShapeError` unless it is a floating point ``(chains, *shape)``.
+
+    Half precision is for networks, and raises `ValueError`.
+    """
+    check_real("phi", phi)
     want = "*lattice.shape" if shape is None else ", ".join(map(str, shape))
-    if not isinstance(phi, Tensor) or not phi.is_floating_point() or phi.ndim < 1 or (
+    if not phi.is_floating_point() or phi.ndim < 1 or (
             shape is not None and tuple(phi.shape[1:]) != shape):
-        got = f"{phi.dtype} {tuple(phi.shape)}" if isinstance(phi, Tensor) else type(phi).__name__
         raise ShapeError(f"phi must be a floating point tensor of shape (chains, {want}), not "
-                         f"{got}")
-    return phi
+                         f"{phi.dtype} {tuple(phi.shape)}")
+    return check_precision("phi", phi)
 
 
 def site_shape(lattice: Lattice | tuple[int, ...]) -> tuple[int, ...]:

@@ -29,12 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import training
-from ..errors import (
-    StabilityError,
-    check_finite,
-    check_positive,
-    check_positive_int,
-)
+from ..errors import StabilityError, check_finite, check_positive, check_positive_int, check_rows
 from ..statistics import Estimate
 from .scores import Score
 from .sde import Process, Time, check_field, over_sites
@@ -131,8 +126,8 @@ def train(
     lr: float | Callable[[int], float],
     generator: torch.Generator,
     batch_size: int = 64,
-    weighting: str = "likelihood",
-    end: float = 1e-3,
+    weighting: str | None = None,
+    end: float | None = None,
     augment: bool = True,
     ema: float = 0.999,
     clip: float | None = 1.0,
@@ -146,8 +141,7 @@ def train(
 ) -> History:
     r"""Train a `ScoreModel` or an `InteractionModel` in place with Adam; return the history.
 
-    An `InteractionModel` has a loss and levels of noise of its own, so that `weighting` and `end`
-    do not matter to it. In several processes of ``torchrun``, each with the same arguments and
+    In several processes of ``torchrun``, each with the same arguments and
     with a process group of `torch.distributed`, each works on its share of each batch: the result
     is that of one process, up to rounding.
 
@@ -163,7 +157,8 @@ def train(
     batch_size
         Fields in a batch, drawn with replacement.
     weighting, end
-        Of the loss, see the module; `end` is the last time of the grid.
+        Of the loss of a `ScoreModel`, see the module: ``"likelihood"`` and 1e-3 by default, the
+        last time of the grid. An `InteractionModel` has a loss and levels of noise of its own.
     augment
         Whether each batch is shifted, reflected and, on a lattice of equal lengths, transposed at
         random, all its fields alike: symmetries of a homogeneous action. The sign of the fields
@@ -192,12 +187,25 @@ def train(
 
     Raises
     ------
+    ValueError
+        If `weighting` or `end` is given to a model that has its own, or the network is not odd
+        where the model's action is even.
+    ShapeError
+        If the network does not return one field for each chain.
     StabilityError
         If the loss is not finite.
     CheckpointError
         If the checkpoint is damaged or belongs to a run with other settings.
     """
-    check_finite("data", check_field(data, model.shape))
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("train differentiates, which torch.inference_mode forbids: call it "
+                           "outside of that")
+    if hasattr(model, "levels") and not (weighting is None and end is None):
+        raise ValueError("weighting and end are for a ScoreModel: an InteractionModel has a loss "
+                         "and levels of noise of its own, so leave them out")
+    weighting = "likelihood" if weighting is None else weighting
+    end = 1e-3 if end is None else end
+    check_rows("data", check_finite("data", check_field(data, model.shape)))
     if validation is not None:
         check_finite("validation", check_field(validation, model.shape))
     check_positive_int("steps", steps)
@@ -222,6 +230,8 @@ def train(
     identity = None if checkpoint is None else training.identity(
         start, generator, model=model, data=data, validation=validation,
         device=data.device.type, record_every=record_every, **options)
+    if hasattr(model, "check_network"):
+        model.check_network(data[:2])
     run = _Run(model, data, validation, options, generator)
     run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
            checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
@@ -264,6 +274,8 @@ class _Run(training.Training):
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"])
         self.adam.param_groups[0]["lr"] = rate
         self.adam.step()
+        if self.step == 0 and hasattr(self.model, "check_network"):
+            self.model.check_network(self.data[:2])  # networks that start at zero all begin odd
         decay = min(self.options["ema"], (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for average, parameter in zip(self.average, self.model.parameters(), strict=True):

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..device import as_double
 from ..errors import check_positive, check_positive_int
 from .langevin import _derivatives
 from .zero_dim import Action, Quadrature, _evaluate, _panels, _support
@@ -43,6 +44,9 @@ _DEEP = 40.0  # beyond this in S - min S, f_n = psi_n / psi_0 has lost its digit
 @dataclass(frozen=True)
 class FokkerPlanck:
     r"""The spectrum of a Fokker-Planck operator; made by `fokker_planck_spectrum`.
+
+    It can be pickled if its action can: an action of `physml.actions`, or a function that is
+    defined at the top of a module.
 
     Parameters
     ----------
@@ -79,7 +83,7 @@ class FokkerPlanck:
             If a point lies so deep in the tail (below :math:`e^{-40}` of the maximum of
             :math:`e^{-S}`) that nothing is known of the modes there.
         """
-        phi = torch.as_tensor(phi, dtype=torch.float64).reshape(-1)
+        phi = as_double(phi).cpu().reshape(-1)
         if not bool(self._inside(phi).all()):
             raise ValueError(
                 f"phi reaches to {float(phi.min()):.3g} ... {float(phi.max()):.3g}, where the "
@@ -115,7 +119,7 @@ class FokkerPlanck:
         `start` and `times` are as in `relaxation`; a point is a :math:`\delta`-function, and no
         finite sum is one.
         """
-        phi = torch.as_tensor(phi, dtype=torch.float64).reshape(-1)
+        phi = as_double(phi).cpu().reshape(-1)
         inside = self._inside(phi)
         there = torch.where(inside, phi, self.x[self.weight.argmax()])
         series = self._decay(times) @ (self._overlap(start)[:, None] * self._extend(there))
@@ -159,7 +163,7 @@ class FokkerPlanck:
         return power
 
     def _decay(self, times: torch.Tensor) -> torch.Tensor:
-        times = torch.as_tensor(times, dtype=torch.float64)
+        times = as_double(times).cpu()
         return torch.exp(-self.energies * times[..., None])
 
     def _inside(self, phi: torch.Tensor) -> torch.Tensor:
@@ -168,7 +172,7 @@ class FokkerPlanck:
 
     def _overlap(self, start: Start) -> torch.Tensor:
         if not isinstance(start, Quadrature):
-            return self.modes(torch.as_tensor(start, dtype=torch.float64)).mean(-1)
+            return self.modes(as_double(start).cpu()).mean(-1)
         inside = self._inside(start.x)
         lost = float(start.weight[~inside].sum())
         if lost > 1e-12:
@@ -222,32 +226,28 @@ def fokker_planck_spectrum(
 
 def _grid(action: Action, modes: int, points: int) -> FokkerPlanck:
     low, high = _support(lambda x: _evaluate(action, x), 100.0)
-    x = torch.linspace(low, high, points, dtype=torch.float64)
+    x = torch.linspace(low, high, points, dtype=torch.float64, device="cpu")
     h = (high - low) / (points - 1)
     value, slope, _ = _derivatives(action, x)
     log_z = float((-value).logsumexp(0)) + math.log(h)
     weight = torch.softmax(-value, 0)
 
-    apart = torch.arange(points, dtype=torch.float64)[:, None] - torch.arange(points)
+    number = torch.arange(points, dtype=torch.float64, device="cpu")
+    apart = number[:, None] - number
     derivative = (1 - 2 * (apart % 2)) / (h * torch.where(apart == 0, 1.0, apart))
     derivative.fill_diagonal_(0)
     _, singular, right = torch.linalg.svd(derivative + torch.diag(slope / 2))
     psi = right.flip(0)[:modes]
 
-    def density(phi: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-_evaluate(action, phi) - log_z)
-
-    def extend(phi: torch.Tensor) -> torch.Tensor:
-        # the sinc interpolant of psi_n, over psi_0
-        return psi @ torch.sinc((phi - x[:, None]) / h) / (density(phi) * h).sqrt()
-
+    density = _Density(action, log_z)
+    extend = _Sinc(psi, x, h, density)
     return _oriented(singular.flip(0)[:modes].square(), x, weight, psi, extend, density)
 
 
 def _polynomials(action: Action, modes: int, size: int) -> FokkerPlanck:
     # phi^(2 size) moves the mass outwards: to S of about 2 size for a Gaussian
     low, high = _support(lambda x: _evaluate(action, x), 100.0 + 3 * size)
-    x, width = _panels(torch.linspace(low, high, 129, dtype=torch.float64))
+    x, width = _panels(torch.linspace(low, high, 129, dtype=torch.float64, device="cpu"))
     log_weight = width.log() - _evaluate(action, x)
     log_z = float(log_weight.logsumexp(0))
     weight = torch.softmax(log_weight, 0)
@@ -273,17 +273,7 @@ def _polynomials(action: Action, modes: int, size: int) -> FokkerPlanck:
     mix[1:, 1:] = right.flip(0)[: modes - 1]
     energies = torch.cat([x.new_zeros(1), singular.flip(0)[: modes - 1].square()])
 
-    def density(phi: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-_evaluate(action, phi) - log_z)
-
-    def extend(phi: torch.Tensor) -> torch.Tensor:
-        value = phi.new_zeros(size, len(phi))
-        value[0] = 1
-        for k in range(size - 1):
-            new = phi * value[k] - recursion[: k + 1, k] @ value[: k + 1]
-            value[k + 1] = new / recursion[k + 1, k]
-        return mix @ value
-
+    extend, density = _Arnoldi(recursion, mix), _Density(action, log_z)
     return _oriented(energies, x, weight, mix @ basis, extend, density)
 
 
@@ -298,4 +288,56 @@ def _oriented(
     """Return the result with all modes positive at the right end."""
     end = (weight.log() > weight.max().log() - 30).nonzero()[-1]
     sign = torch.where(extend(x[end]) < 0, -1.0, 1.0)
-    return FokkerPlanck(energies, x, weight, sign * psi, lambda phi: sign * extend(phi), density)
+    return FokkerPlanck(energies, x, weight, sign * psi, _Signed(sign, extend), density)
+
+
+# functions of a result are classes: what is made within a function cannot be pickled
+
+
+@dataclass(frozen=True, eq=False)
+class _Density:
+    action: Action
+    log_z: float
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-_evaluate(self.action, phi) - self.log_z)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sinc:
+    """The sinc interpolant of psi_n, over psi_0."""
+
+    psi: torch.Tensor
+    x: torch.Tensor
+    h: float
+    density: _Density
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        waves = torch.sinc((phi - self.x[:, None]) / self.h)
+        return self.psi @ waves / (self.density(phi) * self.h).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class _Arnoldi:
+    """Mixtures of the polynomials of a recursion."""
+
+    recursion: torch.Tensor
+    mix: torch.Tensor
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        size = len(self.recursion)
+        value = phi.new_zeros(size, len(phi))
+        value[0] = 1
+        for k in range(size - 1):
+            new = phi * value[k] - self.recursion[: k + 1, k] @ value[: k + 1]
+            value[k + 1] = new / self.recursion[k + 1, k]
+        return self.mix @ value
+
+
+@dataclass(frozen=True, eq=False)
+class _Signed:
+    sign: torch.Tensor
+    extend: Observable
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
+        return self.sign * self.extend(phi)

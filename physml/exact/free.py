@@ -39,7 +39,7 @@ def chain_spectrum(sites: int, mass2: float) -> torch.Tensor:
     :math:`K=m^2-\Delta`; all but the lowest (and, for even `N`, the highest) come in pairs.
     """
     sites = check_positive_int("sites", sites)
-    k = 2 * math.pi * torch.arange(sites, dtype=torch.float64) / sites
+    k = 2 * math.pi * torch.arange(sites, dtype=torch.float64, device="cpu") / sites
     return (check_positive("mass2", mass2) + 2 - 2 * torch.cos(k)).sort().values
 
 
@@ -68,7 +68,7 @@ def free_chain_propagator(sites: int, mass2: float) -> torch.Tensor:
     omega = 2 * math.asinh(
         math.sqrt(check_positive("mass2", mass2)) / 2
     )  # no digits lost at m -> 0
-    x = torch.arange(sites, dtype=torch.float64)
+    x = torch.arange(sites, dtype=torch.float64, device="cpu")
     # cosh(w(x - N/2)) / sinh(wN/2) with the growing exponentials divided out
     ratio = (torch.exp(-omega * x) + torch.exp(omega * (x - sites))) / -math.expm1(-omega * sites)
     return ratio / (2 * math.sinh(omega))

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import torch
 
+from ..device import derivatives
 from ..errors import ShapeError, check_positive
 from ..lattice import Lattice
 
@@ -106,7 +107,7 @@ def ising_infinite(beta: float) -> IsingState:
     c = math.cosh(2 * beta)
     # 1 - k^2 = (2 tanh^2 - 1)^2, without cancellation: (sinh^2 - 1) / cosh^2
     complement = abs(s - 1) * (s + 1) / c**2
-    u = torch.linspace(-4, 4, 401, dtype=torch.float64)
+    u = torch.linspace(-4, 4, 401, dtype=torch.float64, device="cpu")
     weight = 0.5 * math.pi * u.cosh() / (0.5 * math.pi * u.sinh()).cosh() ** 2
     # distance from pi/2, small and exact at that end: (pi/4)(1 - tanh y) = (pi/2) / (1 + e^2y)
     distance = 0.5 * math.pi / (1 + torch.exp(math.pi * u.sinh()))
@@ -147,10 +148,10 @@ def ising_finite(beta: float, shape: Sequence[int]) -> IsingState:
         Two lengths, each at least 2.
     """
     rows, columns = _two_lengths(shape)
-    value = torch.tensor(check_positive("beta", beta), dtype=torch.float64)
-    with torch.enable_grad():
-        b = value.requires_grad_(True)
-        level = torch.arange(2 * columns, dtype=torch.float64) * (math.pi / columns)
+    value = torch.tensor(check_positive("beta", beta), dtype=torch.float64, device="cpu")
+    with derivatives():
+        b = value.clone().requires_grad_(True)
+        level = torch.arange(2 * columns, dtype=torch.float64, device="cpu") * (math.pi / columns)
         s = torch.sinh(2 * b)
         # cosh(gamma) - 1 >= 0, as a sum of squares: (s - 1)^2 / s + 2 sin^2
         above = (s - 1) ** 2 / s + 2 * torch.sin(level[1:] / 2) ** 2
@@ -219,9 +220,9 @@ def _states(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of s s' over links, and of s over sites, for all states, in float64."""
     lattice = Lattice(shape)
     forward = lattice.neighbours()[:, : lattice.dim]
-    number = torch.arange(2**lattice.volume)
+    number = torch.arange(2**lattice.volume, device="cpu")
     spins = [(1 - 2 * ((number >> x) & 1)).to(torch.int8) for x in range(lattice.volume)]
-    bonds = torch.zeros(len(number), dtype=torch.int16)
+    bonds = torch.zeros(len(number), dtype=torch.int16, device="cpu")
     for x, row in enumerate(forward.tolist()):
         for y in row:
             bonds += spins[x] * spins[y]

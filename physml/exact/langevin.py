@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..device import as_double, derivatives
 from ..errors import StabilityError, check_positive
 from .zero_dim import Action, quadrature
 
@@ -208,7 +209,7 @@ def euler_bias(action: Action, f: Callable[[torch.Tensor], torch.Tensor]) -> flo
 def _tensor(value: Number) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value if value.is_floating_point() else value.double()
-    return torch.as_tensor(value, dtype=torch.float64)
+    return as_double(value)
 
 
 def _kernel(kernel: Number) -> torch.Tensor:
@@ -233,7 +234,7 @@ def _derivatives(
     action: Action, phi: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return S, S' and S'' entry by entry, by automatic differentiation."""
-    with torch.enable_grad():
+    with derivatives():
         x = phi.detach().clone().requires_grad_(True)
         value = action(x)
         (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)

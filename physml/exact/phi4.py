@@ -9,11 +9,11 @@ separated by a barrier of height :math:`3\mu^4/2g`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from ..errors import check_positive, check_positive_int
+from ..errors import check_number, check_positive, check_positive_int
 from .zero_dim import Quadrature, quadrature
 
 __all__ = ["phi4_abs", "phi4_log_z", "phi4_moments", "phi4_quadrature", "phi4_z"]
@@ -64,7 +64,7 @@ def phi4_abs(mu2: float, g: float) -> float:
     substitute :math:`u=\phi^2` and complete the square).
     """
     mu2, g = _couplings(mu2, g)
-    b = torch.tensor(mu2 * math.sqrt(1.5 / g), dtype=torch.float64)
+    b = torch.tensor(mu2 * math.sqrt(1.5 / g), dtype=torch.float64, device="cpu")
     if mu2 > 0:
         log_tail = float(torch.special.erfcx(b).log())
     else:
@@ -86,31 +86,32 @@ def phi4_moments(mu2: float, g: float, n: int = 4) -> list[float]:
 
 def phi4_quadrature(mu2: float, g: float, source: float = 0.0) -> Quadrature:
     r"""Return the theory integrated by `quadrature`: :math:`\ln Z`, moments, cumulants, density."""
-    return quadrature(_action(*_couplings(mu2, g)), source)
+    return quadrature(_Action(*_couplings(mu2, g)), source)
 
 
 # ---------------------------------------------------------------------------------------------
 
 
 def _couplings(mu2: float, g: float) -> tuple[float, float]:
-    mu2 = float(mu2)
-    if not math.isfinite(mu2):
-        raise ValueError(f"mu2 must be a finite number, not {mu2}")
-    return mu2, check_positive("g", g)
+    return check_number("mu2", mu2), check_positive("g", g)
 
 
-def _action(mu2: float, g: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    def action(phi: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class _Action:
+    """A class, since functions made within functions cannot be pickled."""
+
+    mu2: float
+    g: float
+
+    def __call__(self, phi: torch.Tensor) -> torch.Tensor:
         square = phi * phi
-        return square * (mu2 / 2 + g / 24 * square)
-
-    return action
+        return square * (self.mu2 / 2 + self.g / 24 * square)
 
 
 def _scaled_k(nu: float, x: float) -> float:
     """Return exp(x) K_nu(x) for x > 0."""
     stop = math.acosh(1 + 745 / x)
-    t = torch.linspace(0, stop, 1001, dtype=torch.float64)
+    t = torch.linspace(0, stop, 1001, dtype=torch.float64, device="cpu")
     f = torch.exp(-2 * x * torch.sinh(t / 2) ** 2) * torch.cosh(nu * t)
     return float(torch.trapezoid(f, t))
 
@@ -118,7 +119,7 @@ def _scaled_k(nu: float, x: float) -> float:
 def _scaled_i(nu: float, x: float) -> float:
     """Return exp(-x) I_nu(x) for x > 0."""
     if x < 30:  # all terms are positive: nothing cancels
-        k = torch.arange(120, dtype=torch.float64)
+        k = torch.arange(120, dtype=torch.float64, device="cpu")
         log_term = (2 * k + nu) * math.log(x / 2) - torch.lgamma(k + 1) - torch.lgamma(k + nu + 1)
         return float(torch.exp(log_term - x).sum())
     total, term = 1.0, 1.0

@@ -11,6 +11,7 @@ import math
 
 import torch
 
+from ..device import as_double
 from ..errors import check_finite, check_positive
 
 __all__ = [
@@ -30,9 +31,10 @@ def rbm_kl_gap(kappa: torch.Tensor, mu2: float, n_hidden: int | None = None) -> 
     :math:`\frac12\sum_{\rm cut}[\mu^2/\kappa-1-\ln(\mu^2/\kappa)]` (derivation: the KL divergence
     of two Gaussians with common eigenvectors is a sum over modes, and a learned mode has none).
     """
-    kappa = torch.as_tensor(kappa, dtype=torch.float64).sort().values
+    kappa = as_double(kappa).sort().values
     mu2 = check_positive("mu2", mu2)
-    keep = torch.arange(len(kappa)) < (len(kappa) if n_hidden is None else n_hidden)
+    number = torch.arange(len(kappa), device=kappa.device)
+    keep = number < (len(kappa) if n_hidden is None else n_hidden)
     ratio = mu2 / kappa[~(keep & (kappa < mu2))]
     return float(0.5 * (ratio - 1 - ratio.log()).sum())
 
@@ -44,7 +46,7 @@ def rbm_mass_plateau(kappa: torch.Tensor, n_hidden: int) -> float:
     It is the inverse noise of probabilistic principal component analysis (Tipping and Bishop,
     J. R. Stat. Soc. B 61 (1999) 611, eq. 8).
     """
-    cut = torch.as_tensor(kappa, dtype=torch.float64).sort().values[n_hidden:]
+    cut = as_double(kappa).sort().values[n_hidden:]
     if len(cut) == 0:
         raise ValueError(f"n_hidden={n_hidden} cuts no mode of {len(kappa)}: any mu2 above serves")
     return float(len(cut) / (1 / cut).sum())
@@ -66,7 +68,7 @@ def rbm_gibbs_correlation(kappa: torch.Tensor, mu2: float) -> torch.Tensor:
     :math:`\rho=(\mu^2-\kappa)/\mu^2`: a sweep multiplies the mode by
     :math:`\sigma^2\xi^2/\mu^2`. Hence the mixing time of about :math:`\mu^2/\kappa` sweeps.
     """
-    return (mu2 - torch.as_tensor(kappa, dtype=torch.float64)).clamp(min=0) / mu2
+    return (mu2 - as_double(kappa)).clamp(min=0) / mu2
 
 
 def rbm_mode_flow(
@@ -92,9 +94,9 @@ def rbm_mode_flow(
     times
         Increasing learning times (step number times step size); `xi` holds at ``times[0]``.
     """
-    kappa = check_finite("kappa", torch.as_tensor(kappa, dtype=torch.float64))
-    xi = check_finite("xi", torch.as_tensor(xi, dtype=torch.float64))
-    times = torch.as_tensor(times, dtype=torch.float64)
+    kappa = check_finite("kappa", as_double(kappa))
+    xi = check_finite("xi", as_double(xi))
+    times = as_double(times)
     if bool((times.diff() <= 0).any()):
         raise ValueError("times must increase")
     if bool((sigma**2 * xi**2 >= mu2).any()):

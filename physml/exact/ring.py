@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import StabilityError, check_positive_int
+from ..errors import StabilityError, check_number, check_positive_int
 
 __all__ = ["Phi4Ring", "phi4_ring"]
 
@@ -75,11 +75,9 @@ def phi4_ring(sites: int, kappa: float, lam: float, points: int | None = None) -
         If the couplings define no normalisable density.
     """
     sites = check_positive_int("sites", sites)
-    kappa, lam = float(kappa), float(lam)
+    kappa, lam = check_number("kappa", kappa), check_number("lam", lam)
     if sites < 2:
         raise ValueError("sites must be at least 2: a single site would be its own neighbour")
-    if not (math.isfinite(kappa) and math.isfinite(lam)):
-        raise ValueError(f"kappa and lam must be finite, not {kappa} and {lam}")
     slope = 1 - 2 * lam - 2 * abs(kappa)  # of V(a) - 2 |kappa| a^2 in a^2: a bound for each field
     if lam < 0 or (lam == 0 and slope <= 0):
         raise StabilityError(
@@ -102,14 +100,14 @@ def phi4_ring(sites: int, kappa: float, lam: float, points: int | None = None) -
             )
     points = check_positive_int("points", points)
 
-    x = torch.linspace(-reach, reach, points, dtype=torch.float64)
+    x = torch.linspace(-reach, reach, points, dtype=torch.float64, device="cpu")
     potential = (1 - 2 * lam) * x**2 + lam * x**4
     exponent = 2 * kappa * torch.outer(x, x) - (potential[:, None] + potential) / 2
     highest = float(exponent.max())
     values, vectors = torch.linalg.eigh(torch.exp(exponent - highest))
     largest = float(values.abs().max())
     ratio = values / largest
-    power = torch.arange(sites + 1, dtype=torch.float64)[:, None]
+    power = torch.arange(sites + 1, dtype=torch.float64, device="cpu")[:, None]
     forward = ratio**power  # (sites + 1, points); the sign survives an integer power
     z = forward[-1].sum()
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..errors import StabilityError, check_positive, check_positive_int
+from ..errors import StabilityError, check_number, check_positive, check_positive_int
 
 __all__ = ["Quadrature", "cumulants_from_moments", "noised_action", "quadrature"]
 
@@ -27,8 +27,22 @@ _ORDER = 16  # nodes in a panel
 
 
 @dataclass(frozen=True)
+class _Exponent:
+    """``S - J phi``, a class since functions made within functions cannot be pickled."""
+
+    action: Action
+    source: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return _evaluate(self.action, x) - self.source * x
+
+
+@dataclass(frozen=True)
 class Quadrature:
     r"""A field theory in zero dimensions, integrated; made by `quadrature`.
+
+    It can be pickled if its action can: an action of `physml.actions`, or a function that is
+    defined at the top of a module.
 
     Parameters
     ----------
@@ -114,16 +128,14 @@ def quadrature(
     >>> round(gauss.moment(1), 12)
     1.0
     """
-    source = float(source)
+    source = check_number("source", source)
     panels = check_positive_int("panels", panels)
 
-    def exponent(x: torch.Tensor) -> torch.Tensor:
-        return _evaluate(action, x) - source * x
-
+    exponent = _Exponent(action, source)
     low, high = interval if interval is not None else _support(exponent, depth)
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"interval must be two finite, increasing numbers, not {(low, high)}")
-    edges = torch.linspace(low, high, panels + 1, dtype=torch.float64)
+    edges = torch.linspace(low, high, panels + 1, dtype=torch.float64, device="cpu")
     if low < 0 < high:
         edges = torch.cat([edges, edges.new_zeros(1)]).unique()
     x, width = _panels(edges)
@@ -203,7 +215,7 @@ def noised_action(
         if done:
             break
 
-    unit, width = _panels(torch.linspace(0, 1, 65, dtype=torch.float64))
+    unit, width = _panels(torch.linspace(0, 1, 65, dtype=torch.float64, device="cpu"))
     u = low + (high - low) * unit.to(work.device)
     log_weight = (width.to(work.device) * (high - low)).log() - exponent(u)
     noised = 0.5 * math.log(2 * math.pi * variance) - log_weight.logsumexp(1)
@@ -237,7 +249,7 @@ def _support(exponent: Action, depth: float) -> tuple[float, float]:
     depth = check_positive("depth", depth)
     low, high = -1.0, 1.0
     while True:
-        value = exponent(torch.linspace(low, high, 4001, dtype=torch.float64))
+        value = exponent(torch.linspace(low, high, 4001, dtype=torch.float64, device="cpu"))
         above = value - value.min()
         left, right = float(above[0]) > depth, float(above[-1]) > depth
         if left and right:
@@ -250,7 +262,7 @@ def _support(exponent: Action, depth: float) -> tuple[float, float]:
                 "normalisable density, or its tail is too heavy; give an `interval`"
             )
     for _ in range(60):
-        x = torch.linspace(low, high, 4001, dtype=torch.float64)
+        x = torch.linspace(low, high, 4001, dtype=torch.float64, device="cpu")
         value = exponent(x)
         near = (value < value.min() + depth).nonzero()
         first, last = max(int(near[0]) - 1, 0), min(int(near[-1]) + 1, len(x) - 1)

@@ -19,8 +19,13 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..actions import InhomogeneousPhi4, LocalAction, _finite, lattice_sum
-from ..errors import ShapeError, StabilityError, check_shape
+from ..actions import InhomogeneousPhi4, LocalAction, _field, lattice_sum
+from ..errors import (
+    ShapeError,
+    StabilityError,
+    check_number,
+    check_shape,
+)
 from ..lattice import Lattice
 from ..sampling import CheckerboardGibbs
 
@@ -44,6 +49,7 @@ def sufficient_statistics(phi: Tensor, source: bool = False) -> Tensor:
     source
         Whether the linear terms are among the couplings.
     """
+    phi = _field(phi)
     if phi.ndim < 2:
         raise ShapeError(f"phi must have shape (chains, *lattice.shape), not {tuple(phi.shape)}")
     square = phi * phi
@@ -99,11 +105,12 @@ class NextNearestPhi4(LocalAction):
 
     def __post_init__(self) -> None:
         for name in ("hopping", "diagonal", "quadratic"):
-            _finite(name, getattr(self, name))
-        if not _finite("quartic", self.quartic) > 0:
+            check_number(name, getattr(self, name))
+        if not check_number("quartic", self.quartic) > 0:
             raise StabilityError(f"quartic={self.quartic} must be positive, or exp(-S) has no norm")
 
     def __call__(self, phi: Tensor) -> Tensor:
+        phi = _field(phi)
         return super().__call__(phi) - 0.5 * self.diagonal * lattice_sum(phi * _diagonal_sum(phi))
 
     def kick(self, momentum: Tensor, phi: Tensor) -> Callable[[float], None]:

@@ -371,10 +371,11 @@ class _Run(Training):
         path = torch.stack(self.path)
         late = self.step if average_from is None else average_from
         final = self.theta if late >= self.step else path[late + 1:].mean(0)
-        moments = torch.tensor(self.moments, dtype=torch.float64)
+        moments = torch.tensor(self.moments, dtype=torch.float64, device="cpu")
         mean, variance = moments.T if self.moments else (None, None)
         return Fit(from_vector(final, self.lattice, self.source), self.phi, path,
-                   torch.tensor(self.norms, dtype=torch.float64), mean, variance, self.shortened)
+                   torch.tensor(self.norms, dtype=torch.float64, device="cpu"), mean, variance,
+                   self.shortened)
 
     # --- stop and go on ---------------------------------------------------------------------------
 

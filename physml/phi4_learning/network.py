@@ -34,13 +34,24 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import StabilityError, check_finite, check_positive_int, check_shape
+from ..device import derivatives
+from ..errors import (
+    StabilityError,
+    check_finite,
+    check_number,
+    check_positive,
+    check_positive_int,
+    check_precision,
+    check_shape,
+    check_tensor,
+)
 from ..sampling import quartic_normal
 from ..statistics import Estimate
 
 __all__ = ["Phi4Network", "site_log_z"]
 
 KINDS = ("real", "binary", "spin")
+_VALUES = {"binary": (0, 1), "spin": (-1, 1)}
 _DEPTH = 60.0  # exp(-60): what the integrals over a site leave out
 
 
@@ -63,6 +74,7 @@ def site_log_z(field: Tensor, a: float | Tensor, b: float | Tensor, points: int 
     StabilityError
         If some density has no norm.
     """
+    check_precision("field", field)
     a, b = (torch.as_tensor(v, dtype=field.dtype, device=field.device).expand_as(field)
             for v in (a, b))
     if not isinstance(field, torch._subclasses.FakeTensor) and bool(
@@ -96,13 +108,14 @@ class Phi4Network:
     generator
         Where they come from; needed unless ``init=0``.
     dtype, device
-        Of all tensors.
+        Of all tensors; float32 or float64.
 
     Attributes
     ----------
     weight, r, a, b, s, m, n
         Tensors ``(n_visible, n_hidden)``, three ``(n_visible,)`` and three ``(n_hidden,)``. Assign
-        to them freely; what needs a normalisable weight raises `StabilityError` if there is none.
+        to them freely, one number for all units if you like; what needs a normalisable weight
+        raises `StabilityError` if there is none.
 
     Examples
     --------
@@ -133,16 +146,23 @@ class Phi4Network:
             if kind not in KINDS:
                 raise ValueError(f"{name} must be one of {KINDS}, not {kind!r}")
         self.visible, self.hidden = visible, hidden
-        where = {"dtype": dtype, "device": device}
-        self.weight = torch.zeros(shape, **where)
-        self.r, self.s = torch.zeros(shape[0], **where), torch.zeros(shape[1], **where)
-        self.a, self.b = (torch.full(shape[:1], float(v), **where) for v in (a, b))
-        self.m, self.n = (torch.full(shape[1:], float(v), **where) for v in (m, n))
+        self.weight = torch.zeros(shape, dtype=check_precision("dtype", dtype), device=device)
+        self.r, self.a, self.b, self.s, self.m, self.n = 0.0, a, b, 0.0, m, n
         if init:
             if generator is None:
                 raise ValueError("init > 0 needs a generator, such as physml.device.generator(1)")
-            self.weight.normal_(0, float(init), generator=generator)
+            self.weight.normal_(0, check_positive("init", init), generator=generator)
         self.check_stable()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "weight":
+            check_precision(name, check_shape(name, value, (None, None)))
+        elif name in ("r", "a", "b", "s", "m", "n"):
+            units = self.n_visible if name in ("r", "a", "b") else self.n_hidden
+            if not isinstance(value, Tensor):
+                value = self.weight.new_full((units,), check_number(name, value))
+            check_precision(name, check_shape(name, value, (units,)))
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return (f"Phi4Network({self.n_visible} {self.visible} visible, "
@@ -169,17 +189,19 @@ class Phi4Network:
 
     def action(self, phi: Tensor, h: Tensor) -> Tensor:
         """Return S(phi, h), ``(chains,)``, from ``(chains, n_visible)`` and hidden alike."""
-        check_shape("phi", phi, (None, self.n_visible))
-        check_shape("h", h, (len(phi), self.n_hidden))
+        self._check_units("phi", check_shape("phi", phi, (None, self.n_visible)))
+        self._check_units("h", check_shape("h", h, (len(phi), self.n_hidden)))
         return self._layer(phi, "visible") + self._layer(h, "hidden") - (
             (phi @ self.weight) * h).sum(-1)
 
     def sample_hidden(self, phi: Tensor, generator: torch.Generator) -> Tensor:
         """Draw `h` given `phi`, exactly, ``(chains, n_hidden)``."""
+        self._check_units("phi", phi)
         return self._draw(self._hidden_field(phi), "hidden", generator)
 
     def sample_visible(self, h: Tensor, generator: torch.Generator) -> Tensor:
         """Draw `phi` given `h`, exactly, ``(chains, n_visible)``."""
+        self._check_units("h", h)
         return self._draw(self._visible_field(h), "visible", generator)
 
     def gibbs(self, phi: Tensor, sweeps: int, generator: torch.Generator) -> Tensor:
@@ -203,6 +225,7 @@ class Phi4Network:
 
         :math:`\ln p(\phi)` is minus this minus :math:`\ln Z`.
         """
+        self._check_units("phi", self._check_layer("phi", phi, self.n_visible))
         return self._layer(phi, "visible") - self._log_z(self._hidden_field(phi), "hidden").sum(-1)
 
     def log_z(self) -> Tensor:
@@ -246,7 +269,7 @@ class Phi4Network:
             self.weight = torch.zeros_like(there)
             log_z0 = (self._log_z(self._visible_field(zero[:1]), "visible").sum()
                       + self._log_z(-self.s, "hidden").sum())
-            phi = self.sample_visible(zero, generator)
+            phi = self._draw(self._visible_field(zero), "visible", generator)
             log_weight = 0.0
             for k in range(check_positive_int("steps", steps)):
                 before = self.free_action(phi)
@@ -292,15 +315,36 @@ class Phi4Network:
 
     # --- inner parts --------------------------------------------------------------------------
 
+    def _check_layer(self, name: str, x: Tensor, units: int) -> Tensor:
+        check_shape(name, x, (None, units))
+        if x.dtype != self.weight.dtype:
+            raise ValueError(f"{name} must be {self.weight.dtype}, the network's type, not "
+                             f"{x.dtype}: convert it with `to`")
+        return x
+
+    def _check_units(self, name: str, x: Tensor) -> Tensor:
+        """Return units `x`, raise `ValueError` if those of a two-valued layer are something else:
+        their probabilities would be numbers, and mean nothing."""
+        kind = self.hidden if name == "h" else self.visible
+        if kind == "real" or isinstance(check_tensor(name, x), torch._subclasses.FakeTensor):
+            return x
+        low, high = _VALUES[kind]
+        if not bool(((x == low) | (x == high)).all()):
+            raise ValueError(
+                f"{name} holds {float(x.min()):.4g} to {float(x.max()):.4g}, but these units are "
+                f"{kind}: each must be {low} or {high}; threshold the values, or take real units"
+            )
+        return x
+
     def _kernel(self) -> Tensor:
         return torch.cat([torch.cat([torch.diag(2 * self.a), -self.weight], 1),
                           torch.cat([-self.weight.T, torch.diag(2 * self.m)], 1)])
 
     def _hidden_field(self, phi: Tensor) -> Tensor:
-        return check_shape("phi", phi, (None, self.n_visible)) @ self.weight - self.s
+        return self._check_layer("phi", phi, self.n_visible) @ self.weight - self.s
 
     def _visible_field(self, h: Tensor) -> Tensor:
-        return check_shape("h", h, (None, self.n_hidden)) @ self.weight.T - self.r
+        return self._check_layer("h", h, self.n_hidden) @ self.weight.T - self.r
 
     def _site(self, layer: str) -> tuple[Tensor, Tensor, Tensor]:
         return (self.r, self.a, self.b) if layer == "visible" else (self.s, self.m, self.n)
@@ -332,8 +376,8 @@ class Phi4Network:
 
     def _mean(self, field: Tensor, layer: str) -> Tensor:
         # the derivative of ln z in the field
-        with torch.enable_grad():
-            x = field.detach().requires_grad_(True)
+        with derivatives():
+            x = field.detach().clone().requires_grad_(True)
             return torch.autograd.grad(self._log_z(x, layer).sum(), x)[0]
 
 

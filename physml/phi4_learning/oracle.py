@@ -20,6 +20,7 @@ from torch import Tensor
 from ..actions import InhomogeneousPhi4, LocalAction
 from ..errors import ShapeError, check_finite, check_positive, check_positive_int
 from ..lattice import Lattice
+from ..reweighting import log_mean_weight
 from ..sampling import CheckerboardGibbs, quartic_normal
 from ..statistics import Estimate
 from .couplings import BlockGibbs, NextNearestPhi4
@@ -55,7 +56,7 @@ class ProductGrid:
             raise ShapeError(
                 f"{points} points for {volume} sites are {points**volume} fields: take fewer"
             )
-        x = torch.linspace(-reach, reach, points, dtype=torch.float64)
+        x = torch.linspace(-reach, reach, points, dtype=torch.float64, device="cpu")
         axes = torch.meshgrid(*[x] * volume, indexing="ij")
         self.phi = torch.stack(axes, -1).reshape(-1, *lattice.shape)
         self._log_cell = volume * math.log(float(x[1] - x[0]))
@@ -113,10 +114,11 @@ def strip_log_z(
     if len(lattice.shape) != 2 or lattice.shape[1] != 2 or lattice.shape[0] < 3:
         raise ShapeError(f"lattice must have shape (N, 2) with N at least 3, not {lattice.shape}")
     rows, reach = lattice.shape[0], check_positive("reach", reach)
-    x = torch.linspace(-reach, reach, check_positive_int("points", points), dtype=torch.float64)
+    points = check_positive_int("points", points)
+    x = torch.linspace(-reach, reach, points, dtype=torch.float64, device="cpu")
     pair = torch.cartesian_prod(x, x)
     n = len(pair)
-    empty = torch.zeros(n, rows, 2, dtype=torch.float64)
+    empty = torch.zeros(n, rows, 2, dtype=torch.float64, device="cpu")
 
     def placed(row: int) -> Tensor:
         phi = empty.clone()
@@ -124,7 +126,7 @@ def strip_log_z(
         return phi
 
     alone = [action(placed(r)) for r in range(rows)]
-    log_scale, product = torch.zeros((), dtype=torch.float64), None
+    log_scale, product = torch.zeros((), dtype=torch.float64, device="cpu"), None
     for r in range(rows):
         there = (r + 1) % rows
         joint = torch.cat([action(_both(pair, part, rows, r, there)) for part in pair.split(40)])
@@ -193,14 +195,12 @@ def annealed_log_z(
             sampler = kind(scaled(k / steps))
             phi = sampler.step(sampler.resume(phi), generator)[0].phi
     check_finite("the weights", weight)
-    w = torch.exp(weight - weight.max())
-    log_ratio = float(w.mean().log() + weight.max())
-    return Estimate(float(log_z0) + log_ratio, float(w.std() / w.mean()) / math.sqrt(chains))
+    return float(log_z0) + log_mean_weight(weight)
 
 
 def _both(pair: Tensor, second: Tensor, rows: int, here: int, there: int) -> Tensor:
     """Return fields with each of `pair` in one row and each of `second` in another."""
-    phi = torch.zeros(len(second), len(pair), rows, 2, dtype=torch.float64)
+    phi = torch.zeros(len(second), len(pair), rows, 2, dtype=torch.float64, device="cpu")
     phi[:, :, here] = pair
     phi[:, :, there] = second[:, None]
     return phi.flatten(0, 1)

@@ -24,6 +24,8 @@ from ..errors import (
     check_finite,
     check_positive,
     check_positive_int,
+    check_real,
+    check_rows,
     check_shape,
 )
 from .network import Phi4Network
@@ -116,7 +118,8 @@ def train_network(
     CheckpointError
         If the checkpoint is damaged or belongs to a run with other settings.
     """
-    check_finite("data", check_shape("data", data, (None, network.n_visible)))
+    check_rows("data", check_finite("data", check_shape("data", data, (None, network.n_visible))))
+    network._check_units("data", check_real("data", data))
     if method not in ("adam", "sgd"):
         raise ValueError(f"method must be 'adam' or 'sgd', not {method!r}")
     for name, value in (("steps", steps), ("chains", chains), ("batch_size", batch_size),

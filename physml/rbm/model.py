@@ -20,8 +20,10 @@ from torch import Tensor
 from ..errors import (
     StabilityError,
     check_finite,
+    check_number,
     check_positive,
     check_positive_int,
+    check_precision,
     check_shape,
 )
 
@@ -45,12 +47,13 @@ class ScalarFieldRBM:
     generator
         Where the start values come from; needed unless ``init=0``.
     dtype, device
-        Of all tensors.
+        Of all tensors; float32 or float64.
 
     Attributes
     ----------
     weight, eta, mu2
-        Tensors ``(n_visible, n_hidden)``, ``(n_hidden,)`` and ``()``. Assign to them freely;
+        Tensors ``(n_visible, n_hidden)``, ``(n_hidden,)`` and ``()``. Assign to them freely, a
+        number to `mu2` if you like;
         methods that need a normalisable distribution raise `StabilityError` if there is none.
 
     Raises
@@ -73,7 +76,7 @@ class ScalarFieldRBM:
     ) -> None:
         shape = (check_positive_int("n_visible", n_visible),
                  check_positive_int("n_hidden", n_hidden))
-        where = {"dtype": dtype, "device": device}
+        where = {"dtype": check_precision("dtype", dtype), "device": device}
         self.sigma = check_positive("sigma", sigma)
         self.mu2 = torch.tensor(check_positive("mu2", mu2), **where)
         self.eta = torch.zeros(shape[1], **where)
@@ -83,6 +86,14 @@ class ScalarFieldRBM:
                 raise ValueError("init > 0 needs a generator, such as physml.device.generator(1)")
             self.weight.normal_(0, check_positive("init", init), generator=generator)
             self.check_stable()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "mu2" and not isinstance(value, Tensor):
+            value = self.mu2.new_tensor(check_number(name, value))
+        dims = {"weight": 2, "eta": 1, "mu2": 0}
+        if name in dims:
+            check_precision(name, check_shape(name, value, (None,) * dims[name]))
+        super().__setattr__(name, value)
 
     @classmethod
     def optimum(
@@ -126,7 +137,9 @@ class ScalarFieldRBM:
 
     def to(self, dtype: torch.dtype | None = None,
            device: torch.device | str | None = None) -> ScalarFieldRBM:
-        """Return a copy in another dtype or on another device."""
+        """Return a copy in another dtype, float32 or float64, or on another device."""
+        if dtype is not None:
+            check_precision("dtype", dtype)
         copy = ScalarFieldRBM(self.n_visible, self.n_hidden, float(self.mu2), self.sigma, init=0)
         for name in ("weight", "eta", "mu2"):
             setattr(copy, name, getattr(self, name).clone().to(dtype=dtype, device=device))
@@ -302,7 +315,11 @@ class ScalarFieldRBM:
         return lower
 
     def _check_visible(self, phi: Tensor) -> Tensor:
-        return check_shape("phi", phi, (None, self.n_visible))
+        check_shape("phi", phi, (None, self.n_visible))
+        if phi.dtype != self.weight.dtype:
+            raise ValueError(f"phi must be {self.weight.dtype}, the machine's type, not "
+                             f"{phi.dtype}: convert one of them with `to`")
+        return phi
 
     def _is_fake(self) -> bool:
         return isinstance(self.weight, torch._subclasses.FakeTensor)

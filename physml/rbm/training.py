@@ -30,6 +30,8 @@ from ..errors import (
     check_finite,
     check_positive,
     check_positive_int,
+    check_real,
+    check_rows,
     check_shape,
 )
 from .model import ScalarFieldRBM
@@ -71,7 +73,9 @@ class Target:
     @classmethod
     def of_data(cls, samples: Tensor) -> Target:
         """Samples ``(n, n_visible)``; their moments are taken in float64 where there is one."""
-        check_finite("samples", check_shape("samples", samples, (None, None)))
+        check_rows("samples", check_finite("samples", check_shape("samples", samples,
+                                                                  (None, None))))
+        samples = check_real("samples", samples).detach()
         wide = samples if samples.device.type == "mps" else samples.double()
         return cls(wide.T @ wide / len(wide), wide.mean(0), samples)
 
@@ -119,7 +123,7 @@ class History:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the records as float64 tensors by name."""
-        out = {k: torch.tensor(v, dtype=torch.float64)
+        out = {k: torch.tensor(v, dtype=torch.float64, device="cpu")
                for k, v in vars(self).items() if k != "spectrum"}
         return out | {"spectrum": torch.stack(self.spectrum)}
 

@@ -38,6 +38,8 @@ from ..errors import (
     check_finite,
     check_positive,
     check_positive_int,
+    check_real,
+    check_rows,
 )
 from ..lattice import Lattice
 from ..observables import measure
@@ -94,6 +96,10 @@ def start(
         raise ValueError(f"{type(action).__name__} does not say what lives on a site: set its "
                          "components, () for a scalar field, or make the first fields yourself")
     shape = (check_positive_int("chains", chains), *components, *lattice.shape)
+    if dtype.is_floating_point and dtype.itemsize < 4:  # drawn finely, then rounded
+        return start(action, lattice, chains, kind, generator=generator, device=device).to(dtype)
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be a real floating point type, not {dtype}")
     where = {"dtype": dtype, "device": device}
     hot = torch.empty(shape, **where).normal_(generator=generator)
     if kind == "hot":
@@ -261,9 +267,9 @@ def sample(
     EquilibrationWarning
         If a chain accepted nothing at all while others did: it hangs where its step is unstable.
     """
-    if phi.ndim < 1 or not phi.is_floating_point():
+    if check_real("phi", phi).ndim < 1 or not phi.is_floating_point():
         raise ShapeError("phi must be a floating point tensor of shape (chains, *lattice.shape)")
-    check_finite("phi", phi)
+    phi = check_rows("phi", check_finite("phi", phi)).detach()
     measurements = check_positive_int("measurements", measurements)
     thin = check_positive_int("thin", thin)
     if isinstance(burn_in, bool) or int(burn_in) != burn_in or burn_in < 0:

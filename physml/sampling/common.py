@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_positive
+from ..errors import ShapeError, check_positive, check_precision, check_real
 from ..lattice import Lattice
 
 __all__ = ["FourierKernel", "Info", "State", "noise_like", "uniform"]
@@ -44,9 +44,24 @@ def noise_like(phi: Tensor, generator: torch.Generator) -> Tensor:
     return out
 
 
+def wide(phi: Tensor) -> Tensor:
+    """Return real fields in float32 at least, for all that decides about them.
+
+    On the grid of half precision uniform numbers have another mean than 1/2, and differences of
+    actions a few digits.
+    """
+    return phi.float() if check_real("phi", phi).element_size() < 4 else phi
+
+
+def check_small_steps(phi: Tensor) -> Tensor:
+    """Return fields, detached, that small steps can move; raise `ValueError` for others."""
+    return check_precision("phi", check_real("phi", phi)).detach()
+
+
 def uniform(chains: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return uniform numbers in [0, 1), shape ``(chains,)``, in the type of the tensor `like`."""
-    return torch.rand(chains, dtype=like.dtype, device=like.device, generator=generator)
+    """Return uniform numbers in [0, 1), ``(chains,)``, in the type of `like`, float32 at least."""
+    dtype = like.dtype if like.element_size() >= 4 else torch.float32
+    return torch.rand(chains, dtype=dtype, device=like.device, generator=generator)
 
 
 def accepted(
@@ -96,6 +111,7 @@ class FourierKernel:
 
     def apply(self, phi: Tensor, power: float = 1.0) -> Tensor:
         """Return the field with each mode multiplied by :math:`M(k)` to the `power`."""
+        check_precision("phi", phi)
         if tuple(phi.shape[1:]) != self.lattice.shape:
             raise ShapeError(f"phi must have shape (chains, {self.lattice.shape}), not "
                              f"{tuple(phi.shape)}")

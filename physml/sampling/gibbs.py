@@ -33,10 +33,10 @@ import torch
 from torch import Tensor
 
 from ..actions import LocalAction
-from ..errors import ShapeError, StabilityError, check_finite
+from ..errors import ShapeError, StabilityError, check_finite, check_real
 from ..lattice import Lattice
 from .checks import CONDITIONALS, check_conditionals, check_members
-from .common import Info, State
+from .common import Info, State, wide
 
 __all__ = ["CheckerboardGibbs", "quartic_normal"]
 
@@ -69,7 +69,10 @@ def quartic_normal(
     ValueError
         If `h` is not finite.
     """
-    check_finite("h", h)
+    check_real("h", check_finite("h", h))
+    if h.is_floating_point() and h.element_size() < 4:  # draw finely, then round
+        draws, share = quartic_normal(h.float(), a, b, generator)
+        return draws.to(h.dtype), share
     flat = h.detach().reshape(-1)
     # a number becomes a tensor in the precision of the field, not by way of float32
     a, b = (torch.as_tensor(v, dtype=h.dtype, device=h.device) for v in (a, b))
@@ -148,7 +151,7 @@ class CheckerboardGibbs:
         ValueError
             If :math:`S` is not made of the action's couplings, local fields and colours.
         """
-        if phi.ndim < 2:
+        if check_real("phi", phi).ndim < 2:
             shape = tuple(phi.shape)
             raise ShapeError(f"phi must have shape (chains, *lattice.shape), not {shape}")
         self.action.check_stable(Lattice(tuple(phi.shape[1:])))
@@ -165,13 +168,13 @@ class CheckerboardGibbs:
         """Return the state after one sweep, even sites first; nothing is proposed or refused."""
         shape = tuple(state.phi.shape)
         colours = [mask.reshape(-1).nonzero()[:, 0] for mask in self._colours(state.phi)]
-        phi = state.phi.reshape(shape[0], -1).clone()
+        phi = wide(state.phi).reshape(shape[0], -1).clone()
         a, b = (_on_sites(v, shape[1:]) for v in (self.action.quadratic, self.action.quartic))
         for colour in colours:
             field = self.action.local_field(phi.reshape(shape)).reshape(shape[0], -1)[:, colour]
             ab = (v[colour] if isinstance(v, Tensor) else v for v in (a, b))
             phi[:, colour], _ = quartic_normal(field, *ab, generator)
-        return State(phi.reshape(shape)), Info()
+        return State(phi.reshape(shape).to(state.phi.dtype)), Info()
 
     def _colours(self, phi: Tensor) -> Iterable[Tensor]:
         return self.action.colours(phi)

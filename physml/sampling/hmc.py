@@ -23,7 +23,7 @@ from torch import Tensor
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
 from .checks import FORCE, check_force, check_members
-from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
+from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
 
@@ -116,6 +116,7 @@ class HMC:
         ValueError
             If `force` or `kick` of the action is not minus the gradient of its S.
         """
+        phi = check_small_steps(phi)
         check_force(self.action, phi, "HMC")
         return self.resume(phi)
 

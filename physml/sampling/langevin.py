@@ -22,7 +22,7 @@ from torch import Tensor
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
 from .checks import FORCE, check_force, check_members
-from .common import FourierKernel, Info, accepted, noise_like, per_chain
+from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
 
@@ -98,6 +98,7 @@ class Langevin:
         ValueError
             If `force` or `kick` of the action is not minus the gradient of its S.
         """
+        phi = check_small_steps(phi)
         check_force(self.action, phi, "Langevin")
         return self.resume(phi)
 
@@ -176,6 +177,7 @@ class MALA:
         ValueError
             If `force` or `kick` of the action is not minus the gradient of its S.
         """
+        phi = check_small_steps(phi)
         check_force(self.action, phi, "MALA")
         return self.resume(phi)
 

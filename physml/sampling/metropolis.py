@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..actions import Action, LocalAction, _unit_offsets
-from ..errors import check_positive
+from ..errors import check_positive, check_real
 from .checks import (
     BONDS,
     CONDITIONALS,
@@ -25,7 +25,7 @@ from .checks import (
     check_even,
     check_members,
 )
-from .common import Info, State, per_chain, uniform
+from .common import Info, State, per_chain, uniform, wide
 
 __all__ = ["GlobalFlip", "Metropolis", "Sequence", "SwendsenWang"]
 
@@ -70,6 +70,7 @@ class Metropolis:
         ValueError
             If the local parts of the action do not belong to its S.
         """
+        phi = check_real("phi", phi).detach()
         colours = self.action.colours(phi)
         check_conditionals(self.action, phi, colours, self.action.site_action, "Metropolis")
         return self.resume(phi)
@@ -80,18 +81,19 @@ class Metropolis:
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Make one sweep."""
-        phi = state.phi.clone()
+        phi = wide(state.phi).clone()
         share = 0.0
         for colour in self.action.colours(phi):
             field = self.action.local_field(phi)
             u = torch.rand((2, *phi.shape), dtype=phi.dtype, device=phi.device,
                            generator=generator)
-            proposal = phi + self.step_size * (2 * u[0] - 1)
+            # on the grid of the field's type, so that what is decided about is what is kept
+            proposal = (phi + self.step_size * (2 * u[0] - 1)).to(state.phi.dtype).to(phi)
             delta = self.action.site_action(proposal, field) - self.action.site_action(phi, field)
             accept = (u[1] < torch.exp(-delta)) & colour
             phi = torch.where(accept, proposal, phi)
             share = share + accept.reshape(len(phi), -1).sum(1)
-        return State(phi), Info(share / max(1, phi[0].numel()))
+        return State(phi.to(state.phi.dtype)), Info(share / max(1, phi[0].numel()))
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class GlobalFlip:
         ValueError
             If S is not even.
         """
+        phi = check_real("phi", phi).detach()
         check_even(self.action, phi, "GlobalFlip")
         return self.resume(phi)
 
@@ -126,8 +129,8 @@ class GlobalFlip:
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Draw a sign for each chain, and give it to all fields of the state."""
-        sign = per_chain(1 - 2 * uniform(len(state.phi), state.phi, generator).round(), state.phi)
-        return type(state)(*(field * sign for field in state)), Info()
+        sign = (1 - 2 * uniform(len(state.phi), state.phi, generator).round()).to(state.phi)
+        return type(state)(*(field * per_chain(sign, field) for field in state)), Info()
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ class SwendsenWang:
         ValueError
             If S depends on the signs in other ways than the bonds of the action say.
         """
+        phi = check_real("phi", phi).detach()
         check_bonds(self.action, phi, _shift, "SwendsenWang")
         return self.resume(phi)
 
@@ -178,7 +182,7 @@ class SwendsenWang:
 
     def step(self, state: State, generator: torch.Generator) -> tuple[State, Info]:
         """Build the clusters of each chain and draw their signs."""
-        phi = state.phi.contiguous()
+        phi = wide(state.phi).contiguous()
         bonds, offsets = [], []
         for offset, w in self.action.bonds(phi.ndim - 1):
             coupling = (2 * w) * phi * _shift(phi, offset)
@@ -322,6 +326,7 @@ class Sequence:
 
     def init(self, phi: Tensor) -> tuple:
         """Return the state that starts from `phi`."""
+        phi = check_real("phi", phi).detach()
         states = [(s, s.init(phi)) for s in self.samplers]  # each checks the action
         return next((state for s, state in states if s is self._keeper), State(phi))
 

@@ -211,8 +211,8 @@ class AutogradAction(Action):
     def force(self, phi: Tensor) -> Tensor:
         if self._force is not None:
             return self._force(phi)
-        with torch.enable_grad():
-            leaf = phi.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = phi.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(self(leaf).sum(), leaf)
         return gradient.neg_()
 
@@ -560,7 +560,23 @@ class InhomogeneousPhi4(LocalAction):
 
     @classmethod
     def homogeneous(cls, action: LocalAction, lattice: Lattice, **where) -> InhomogeneousPhi4:
-        """Return the same action as `action` with couplings as tensors (`dtype`, `device`)."""
+        """Return the same action as `action` with couplings as tensors (`dtype`, `device`).
+
+        Raises
+        ------
+        ValueError
+            If `action` has other terms than the local form at the top of this module.
+        """
+        site = torch.arange(lattice.volume, dtype=torch.float64, device="cpu")
+        probe = (0.4 + 0.5 * torch.sin(2.4 * site + 1)).reshape(1, *lattice.shape)
+        fits = isinstance(action, LocalAction)
+        if fits and not isinstance(probe, torch._subclasses.FakeTensor):
+            want, found = float(action(probe)), float(LocalAction.__call__(action, probe))
+            fits = math.isclose(want, found, rel_tol=1e-6, abs_tol=1e-9)
+        if not fits:
+            raise ValueError(f"action={action} has other terms than hopping, quadratic, quartic "
+                             "and source, which would be lost")
+
         def full(value: float, *shape: int) -> Tensor:
             return torch.full(shape, float(value), **where)
 

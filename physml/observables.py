@@ -484,7 +484,8 @@ def _densities(series: Measurement, action: Action, lattice: Lattice) -> list[to
             parts = -w * x.hopping, a * x.phi2, b * x.phi4, -c * x.m
             return [sum(parts), 2 * parts[0] + 2 * parts[1] + 4 * parts[2] + parts[3]]
 
-        wave = torch.sin(2.4 * torch.arange(lattice.volume, dtype=torch.float64) + 1)
+        site = torch.arange(lattice.volume, dtype=torch.float64, device="cpu")
+        wave = torch.sin(2.4 * site + 1)
         probe = (0.4 + 0.5 * wave).reshape(1, *lattice.shape)
         want = float(action(probe)) / lattice.volume
         found = float(terms(measure(probe, lattice))[0])

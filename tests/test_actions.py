@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from physml.actions import (
+    AutogradAction,
     FreeField,
     InhomogeneousPhi4,
     Phi4,
     ZeroDimensionalPhi4,
+    lattice_sum,
     neighbour_sum,
 )
 from physml.device import generator
@@ -122,6 +124,16 @@ def test_homogeneous_couplings_give_the_same_action(shape):
         torch.testing.assert_close(tensors(phi), action(phi))
         torch.testing.assert_close(tensors.force(phi), action.force(phi))
         torch.testing.assert_close(tensors.local_field(phi), action.local_field(phi))
+
+
+def test_couplings_that_would_be_lost_are_refused():
+    class Sextic(Phi4):
+        def __call__(self, phi):
+            return super().__call__(phi) + lattice_sum(phi**6)
+
+    for action in (Sextic(0.2, 0.1), AutogradAction(Phi4(0.2, 0.1))):
+        with pytest.raises(ValueError, match="other terms"):
+            InhomogeneousPhi4.homogeneous(action, Lattice((4, 4)))
 
 
 def test_inhomogeneous_action_is_differentiable_in_its_couplings():

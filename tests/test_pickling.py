@@ -36,6 +36,7 @@ from physml import (
     tables,
 )
 from physml.actions import (
+    AutogradAction,
     FreeField,
     InhomogeneousPhi4,
     LocalAction,
@@ -46,6 +47,7 @@ from physml.datasets import Images
 from physml.device import generator
 from physml.lattice import Lattice
 from physml.statistics import Estimate
+from physml.training import Training
 
 BOX, PHI4, VE = Lattice((4, 4)), Phi4(0.2, 0.1), diffusion.VarianceExploding(5.0)
 WELL = ZeroDimensionalPhi4(-1.0, 2.0)
@@ -58,7 +60,8 @@ def found() -> list[type]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(value) and value.__module__ == module.name and (
                     issubclass(value, BaseException) or not name.startswith("_")):
-                classes.append(value)
+                if not getattr(value, "_is_protocol", False) and value is not Training:
+                    classes.append(value)  # the others are for subclasses
     return classes
 
 
@@ -68,6 +71,10 @@ def fields(n: int = 3) -> torch.Tensor:
 
 def unit(visible: str = "real") -> phi4_learning.Phi4Network:
     return phi4_learning.Phi4Network(3, 2, b=0.1, n=0.1, visible=visible, generator=generator(1))
+
+
+def wells(phi: torch.Tensor) -> torch.Tensor:
+    return (phi**2 - 1).square().flatten(1).sum(1)
 
 
 def run() -> sampling.Run:
@@ -113,6 +120,7 @@ ARGUMENTS = {
 #: How to come by an object of each other class.
 EXAMPLES = {
     LocalAction: LocalAction,
+    AutogradAction: lambda: AutogradAction(wells, components=()),
     FreeField: lambda: FreeField(0.5, 2),
     Phi4: lambda: PHI4,
     ZeroDimensionalPhi4: lambda: WELL,

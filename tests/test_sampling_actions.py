@@ -305,6 +305,17 @@ def test_sextic_against_quadrature(name, force):
         assert abs(estimate.value - moment) < 3.5 * estimate.error + off * moment
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_forces_where_gradients_are_off(mode):
+    action, wrong = AutogradAction(sextic, components=()), AutogradAction(sextic, force=torch.neg)
+    with mode():
+        phi = torch.randn(3, 4, generator=generator(1), dtype=F64)
+        torch.testing.assert_close(action.force(phi), sextic_force(phi))
+        sampling.HMC(action).init(phi)
+        with pytest.raises(ValueError, match="not minus the gradient"):
+            sampling.HMC(wrong).init(phi)
+
+
 def test_the_same_force_samples_the_same():
     """Automatic differentiation against the analytic force, on one random stream."""
     action = Phi4(0.2, 0.1)

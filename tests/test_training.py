@@ -450,6 +450,7 @@ class Remembering:
 
     def __init__(self):
         self.hmc = sampling.HMC(Phi4(0.2, 0.1), 0.2)
+        self.action = self.hmc.action
 
     def init(self, phi):
         return (phi, self.hmc.init(phi), None)

@@ -2,7 +2,8 @@ r"""One driver for all samplers: burn-in, thinning, tuning, processes, checkpoin
 
 A sampler is a frozen dataclass with ``init(phi) -> state`` and the pure
 ``step(state, generator) -> (state, info)``; if it has a ``with_step_size`` its step can be tuned,
-and an ``unadjusted`` variant begins the burn-in.
+and an ``unadjusted`` variant begins the burn-in. Its ``action`` says what lives on a site; without
+one, say what to measure.
 
 Chains are cut into blocks that fit into a core's cache, and each block runs alone with a random
 stream of its own, so the results depend on the seed, and not on how many processes share the work.
@@ -234,8 +235,7 @@ def sample(
         Acceptance to aim at in burn-in, by changing the step size (Robbins-Monro on its logarithm,
         all chains together). It begins when there is an accept step; before, a step with which
         chains run away is halved, and they get another quarter of burn-in to relax, up to its half.
-        In the last quarter of burn-in the step size is frozen, at the mean of
-        the logarithms before.
+        In the last quarter the step size is frozen, at the mean of the logarithms before.
     observe
         Returns named numbers ``(chains,)`` of fields ``(chains, *shape)``; by default those of
         `physml.observables.measure`, or ``phi`` and ``phi2`` of a field without directions. The

@@ -57,8 +57,8 @@ def check_force(action, phi: Tensor, sampler: str) -> None:
         return
     if not bool(torch.isfinite(action(probe)).all()):
         probe = phi[:1].detach().clone()  # fields may live on an interval: there they are admitted
-    with torch.enable_grad():
-        leaf = probe.requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = probe.clone().requires_grad_()
         total = action(leaf).sum()
         if not total.requires_grad:
             return
@@ -152,7 +152,7 @@ def _probe(phi: Tensor) -> Tensor | None:
     if not len(one) or one.device.type == "meta" or isinstance(
             one, torch._subclasses.FakeTensor):
         return None
-    number = torch.arange(one.numel(), dtype=torch.float64)
+    number = torch.arange(one.numel(), dtype=torch.float64, device="cpu")
     values = 0.4 + 0.5 * torch.sin(2.4 * number + 1)
     return values.to(one.dtype).to(one.device).reshape(one.shape)
 

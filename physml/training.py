@@ -24,7 +24,7 @@ __all__ = ["Training", "identity"]
 
 def identity(start: Mapping[str, Tensor], generator: torch.Generator | None,
              **parts: object) -> dict[str, object]:
-    """Return what tells a training from others, as `checkpoints.identity` and for `Training.go`.
+    """Return what tells a training from others, as `checkpoints.identity` and for `Training.train`.
 
     Parameters
     ----------
@@ -85,17 +85,17 @@ class Training:
         """Take over a state."""
         raise NotImplementedError
 
-    def left(self) -> dict[str, Tensor]:
+    def result(self) -> dict[str, Tensor]:
         """Return what is trained as it would be left if the training ended now."""
         return {}
 
-    def told(self) -> dict[str, str]:
+    def shown(self) -> dict[str, str]:
         """Return what the progress bar says beside the number of updates."""
         return {}
 
     # --- the loop ---------------------------------------------------------------------------------
 
-    def go(
+    def train(
         self,
         steps: int,
         *,
@@ -146,7 +146,7 @@ class Training:
                 if self.step % record_every == 0:
                     self.record()
                     recorded = self.step
-                    bar.set_postfix(self.told(), refresh=False)
+                    bar.set_postfix(self.shown(), refresh=False)
                 last = self.step == steps or out_of_time
                 if path is not None and self.writes and (self.step % checkpoint_every == 0 or last):
                     self._save(path, identity, recorded)
@@ -162,14 +162,14 @@ class Training:
         tensors = tensors | {"rates": torch.tensor(self.rates, dtype=torch.float64, device="cpu")}
         if self.generator is not None:
             tensors["generator"] = self.generator.get_state()
-        left = _beginning(self.left(), self.generator)
+        left = _beginning(self.result(), self.generator)
         checkpoints.write(path, tensors, {
             "identity": json.dumps(identity), "left": json.dumps(left),
             "state": json.dumps(facts | {"seconds": self.seconds, "recorded": recorded})})
 
     def _load(self, path: Path, identity: dict[str, object], schedule: Callable[[int], float],
               steps: int) -> int:
-        """Take over the state in the file, if it is that of this training; return what `go` wants.
+        """Take over the state in the file, if it is that of this training; return the last record.
         """
         tensors, meta = checkpoints.read(path)
         if not {"identity", "left", "state"} <= set(meta):

@@ -262,7 +262,7 @@ def test_errors_arrive_from_another_process():
         for kind in ERRORS:
             with pytest.raises(kind):
                 pool.submit(raised, kind).result(timeout=60)
-    with get_context("fork").Pool(1) as pool:
+    with get_context("spawn").Pool(1) as pool:
         for kind in ERRORS:
             with pytest.raises(kind):
                 pool.apply_async(raised, (kind,)).get(timeout=60)
@@ -273,7 +273,7 @@ def short_mean(_: int) -> statistics.MeanEstimate:
 
 
 def test_what_a_worker_measured_comes_with_its_error():
-    with get_context("fork").Pool(1) as pool, pytest.raises(statistics.ShortChainError) as caught:
+    with get_context("spawn").Pool(1) as pool, pytest.raises(statistics.ShortChainError) as caught:
         pool.apply_async(short_mean, (1,)).get(timeout=60)
     assert caught.value.estimate.value == 2.0
 

@@ -525,7 +525,7 @@ class Counting(Training):
 def test_the_loop(tmp_path, capsys):
     def go(steps, **options):
         run = Counting()
-        run.go(steps, lr=0.5, record_every=4, progress_bar=False, checkpoint=tmp_path / "run",
+        run.train(steps, lr=0.5, record_every=4, progress_bar=False, checkpoint=tmp_path / "run",
                identity={}, **options)
         return run
 
@@ -533,8 +533,8 @@ def test_the_loop(tmp_path, capsys):
     assert go(9, checkpoint_every=2).records == [(4, 2.0), (8, 4.0), (9, 4.5)]
     assert capsys.readouterr().err == ""
     shown = Counting()
-    shown.go(3, lr=lambda step: step + 1.0, record_every=4, progress_bar=True)
+    shown.train(3, lr=lambda step: step + 1.0, record_every=4, progress_bar=True)
     assert shown.rates == [1.0, 2.0, 3.0] and shown.records == [(3, 6.0)]
     assert "training" in capsys.readouterr().err
     with pytest.raises(ValueError, match="lr must be a finite positive number"):
-        Counting().go(3, lr=lambda step: -1.0, record_every=1, progress_bar=False)
+        Counting().train(3, lr=lambda step: -1.0, record_every=1, progress_bar=False)

@@ -233,7 +233,7 @@ def train(
     if hasattr(model, "check_network"):
         model.check_network(data[:2])
     run = _Run(model, data, validation, options, generator)
-    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+    run.train(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
            checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     _put(model, run.average)
     return run.history
@@ -320,12 +320,12 @@ class _Run(training.Training):
         self.history.seconds.append(self.seconds)
         self.total, self.since = 0.0, 0
 
-    def told(self) -> dict[str, str]:
+    def shown(self) -> dict[str, str]:
         return {"loss": f"{self.history.loss[-1]:.4f}"}
 
     # --- stop and go on -------------------------------------------------------------------------
 
-    def left(self) -> dict[str, Tensor]:
+    def result(self) -> dict[str, Tensor]:
         names = [name for name, _ in self.model.named_parameters()]
         return dict(zip(names, self.average, strict=True)) | dict(self.model.named_buffers())
 

@@ -292,7 +292,7 @@ def _learn(
         generator=generator, **options)
     run = _Run(theta, lattice, source, free, gradient_of, options, generator)
     run.start(phi, chains, burn_in)
-    run.go(steps, lr=lr, record_every=1, seconds=seconds, progress_bar=progress,
+    run.train(steps, lr=lr, record_every=1, seconds=seconds, progress_bar=progress,
            checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     return run.fit(average_from)
 

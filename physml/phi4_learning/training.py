@@ -145,7 +145,7 @@ def train_network(
         known, generator, network=network, data=data, record_every=record_every,
         device=network.weight.device.type, **options)
     run = _Run(network, data, options, generator)
-    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+    run.train(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
            checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     for name, value in run.final().items():
         getattr(network, name).copy_(value)
@@ -256,7 +256,7 @@ class _Run(training.Training):
         """Return what the couplings that are trained end with."""
         return self.average if self.averaged else self.trained
 
-    def left(self) -> dict[str, Tensor]:
+    def result(self) -> dict[str, Tensor]:
         return self.network.parameters() | self.final()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:

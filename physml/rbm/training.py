@@ -238,7 +238,7 @@ def train(
         start, generator, model=model, target=work, record_every=record_every,
         device=model.weight.device.type, **options)
     run = _Run(model, work, options, generator, on_unstable)
-    run.go(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
+    run.train(steps, lr=lr, record_every=record_every, seconds=seconds, progress_bar=progress,
            checkpoint=checkpoint, checkpoint_every=checkpoint_every, identity=identity)
     if run.averaged:
         model.weight.copy_(run.average)
@@ -437,7 +437,7 @@ class _Run(training.Training):
 
     begin = record  # before the first update as well
 
-    def left(self) -> dict[str, Tensor]:
+    def result(self) -> dict[str, Tensor]:
         model = self.model
         return {"weight": self.average if self.averaged else model.weight, "eta": model.eta,
                 "mu2": model.mu2}

@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 BENCHMARKS := $(filter-out harness __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 FETCH := $(RUN) -m physml.datasets mnist
 comma := ,
+# Threads that spin while they wait make everything ten times slower on a busy machine.
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help book notebooks slides course site pdf test bench lint words links serve clean distclean
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
+# Threads that spin while they wait take the cores from those that they wait for: ten times slower
+# where more than one process works. It has to be said before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from background import Background, Done
 from visits import DESK, Visit, serve

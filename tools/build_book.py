@@ -68,6 +68,7 @@ def build(root: Path = ROOT, builder: str = "html") -> int:
     # a kernel shows its figures inline only if nothing else names matplotlib's backend
     environ = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
     environ |= {"PHYSML_BOOK_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    environ.setdefault("OMP_WAIT_POLICY", "passive")  # no thread spins on a busy machine
     with subprocess.Popen(
         command,
         cwd=root,

@@ -51,7 +51,7 @@ _LINE, _GAP = 39, 16
 _COLUMNS = 80
 _PICTURE, _CAPTION = 300, 60
 _SLACK = 70  # how much more may be on a slide, if that saves one with a line or two
-_LONG = 2  # lines of an item of a list, beyond which a slide shows its first sentence
+_LONG = 1  # lines of an item of a list, beyond which a slide shows its first sentence
 _PRINTED = 14  # lines of what a cell prints that a slide can show
 _SMALL, _CODE_COLUMNS = 0.76, 80  # the size of code, and how many columns fit
 # The slide that the teaching page shows: a deck, and words that its heading has.

@@ -87,13 +87,18 @@ def check_positive_int(name: str, value: int) -> int:
     return int(value)
 
 
+def has_numbers(tensor: torch.Tensor) -> bool:
+    """Return whether there are numbers to look at: meta and fake tensors have a shape alone."""
+    return tensor.device.type != "meta" and not isinstance(tensor, torch._subclasses.FakeTensor)
+
+
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Return `tensor`; raise `ValueError` if it holds a NaN or an infinity.
 
     Tensors without data (meta and fake tensors) pass: there is nothing to look at.
     """
     check_tensor(name, tensor)
-    if tensor.device.type == "meta" or isinstance(tensor, torch._subclasses.FakeTensor):
+    if not has_numbers(tensor):
         return tensor
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor

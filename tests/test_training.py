@@ -385,6 +385,22 @@ class OwnSampler:
         return sampling.HMC(self.action, 0.2).step(state, generator)
 
 
+def interrupt_chain(after, sampler, **options):
+    """Run a chain whose user interrupts it after some rounds."""
+    rounds, original = itertools.count(), chain._Runner.round
+
+    def interrupted(self, runner):
+        if next(rounds) == after:
+            raise KeyboardInterrupt
+        return original(self, runner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "_ROUND", 1.0)
+        patch.setattr(chain._Runner, "round", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            chain_of(sampler, **options)
+
+
 def chain_of(sampler, lattice=(4, 4), **options):
     g = generator(4)
     phi = normal(8, *lattice, seed=4)
@@ -425,18 +441,7 @@ def test_another_observable_is_refused(tmp_path):
         return {"x": phi.square().mean((1, 2))}
 
     sampler, path = sampling.HMC(Phi4(0.2, 0.1), 0.2), tmp_path / "run.safetensors"
-    rounds, original = itertools.count(), chain._Runner.round
-
-    def interrupted(self, runner):
-        if next(rounds) == 3:
-            raise KeyboardInterrupt
-        return original(self, runner)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "_ROUND", 1.0)
-        patch.setattr(chain._Runner, "round", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            chain_of(sampler, checkpoint=path, checkpoint_every=0, observe=a)
+    interrupt_chain(3, sampler, checkpoint=path, checkpoint_every=0, observe=a)
     for _ in range(2):
         with pytest.raises(CheckpointError, match="observe="):
             chain_of(sampler, checkpoint=path, observe=b)
@@ -468,18 +473,8 @@ class Remembering:
 ])
 @pytest.mark.parametrize("after", [1, 4])
 def test_states_are_kept_with_their_order_in_memory(sampler, after, tmp_path):
-    path, rounds, original = tmp_path / "run.safetensors", itertools.count(), chain._Runner.round
-
-    def interrupted(self, runner):
-        if next(rounds) == after:
-            raise KeyboardInterrupt
-        return original(self, runner)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "_ROUND", 1.0)
-        patch.setattr(chain._Runner, "round", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            chain_of(sampler, burn_in=2, checkpoint=path, checkpoint_every=0)
+    path = tmp_path / "run.safetensors"
+    interrupt_chain(after, sampler, burn_in=2, checkpoint=path, checkpoint_every=0)
     assert equal(chain_of(sampler, burn_in=2, checkpoint=path), chain_of(sampler, burn_in=2))
 
 

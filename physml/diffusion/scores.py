@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import exact
 from ..actions import lattice_sum
 from ..device import as_double
-from ..errors import ShapeError, StabilityError, check_finite, check_shape
+from ..errors import ShapeError, StabilityError, check_finite, check_shape, has_numbers
 from ..lattice import Lattice
 from .sde import Process, Time, check_field, over_sites, site_shape
 
@@ -93,7 +93,7 @@ class GaussianScore:
         shape = site_shape(tuple(kernel.shape))
         axes = tuple(range(kernel.ndim))
         mirrored = kernel.flip(axes).roll([1] * len(axes), axes) if axes else kernel
-        if _is_known(kernel) and bool(((kernel - mirrored).abs() > 1e-5 * kernel.max()).any()):
+        if has_numbers(kernel) and bool(((kernel - mirrored).abs() > 1e-5 * kernel.max()).any()):
             raise ValueError("kernel differs at k and -k, so it is not that of a real field: give "
                              "it in the order of torch.fft.fftn, or average the two")
         return cls(process, 1 / kernel, None, shape)
@@ -107,7 +107,7 @@ class GaussianScore:
         kernel = check_finite("kernel", check_shape("kernel", kernel, (volume, volume)))
         kernel = kernel.detach().cpu().double()
         skew = (kernel - kernel.T).abs()
-        if _is_known(kernel) and bool((skew > 1e-6 * kernel.abs().max()).any()):
+        if has_numbers(kernel) and bool((skew > 1e-6 * kernel.abs().max()).any()):
             raise ValueError("kernel is not symmetric: an action has no antisymmetric part")
         value, basis = torch.linalg.eigh(kernel)
         return cls(process, 1 / _positive("kernel", value), basis, shape)
@@ -385,15 +385,12 @@ def _positive(name: str, values: Tensor) -> Tensor:
     values = values.detach().cpu().double()
     if values.numel() == 0:
         raise ShapeError(f"{name} is empty")
-    if _is_known(values) and not bool((values > 0).all()):
+    if has_numbers(values) and not bool((values > 0).all()):
         raise StabilityError(f"{name} has the entry {float(values.min()):.4g}: all must be "
                              "positive, or there is no law to take the score of")
     return values
 
 
-def _is_known(values: Tensor) -> bool:
-    """Return whether there are numbers to look at: fake tensors have none."""
-    return not isinstance(values, torch._subclasses.FakeTensor)
 
 
 def _like(values: Tensor, phi: Tensor) -> Tensor:

@@ -36,7 +36,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..actions import lattice_sum
@@ -46,6 +45,7 @@ from ..errors import (
     check_positive_int,
     check_precision,
     check_real,
+    has_numbers,
 )
 from ..lattice import Lattice
 
@@ -333,7 +333,7 @@ def site_shape(lattice: Lattice | tuple[int, ...]) -> tuple[int, ...]:
 
 def _time(t: Time) -> Time:
     if isinstance(t, Tensor):
-        if not isinstance(t, torch._subclasses.FakeTensor) and t.numel() and not bool(
+        if has_numbers(t) and t.numel() and not bool(
                 ((t >= 0) & (t <= 1)).all()):
             raise ValueError("t must lie in [0, 1], from the field to noise; it holds "
                              f"{float(t.min())} to {float(t.max())}")
@@ -346,8 +346,9 @@ def _time(t: Time) -> Time:
 def _ratio(process: Process, ratio: Time) -> Time:
     largest = process.ratio(1.0)
     if isinstance(ratio, Tensor):
-        fake = isinstance(ratio, torch._subclasses.FakeTensor)
-        good = fake or bool(((ratio >= 0) & (ratio <= largest * (1 + 1e-5))).all())
+        good = not has_numbers(ratio) or bool(
+            ((ratio >= 0) & (ratio <= largest * (1 + 1e-5))).all()
+        )
     else:
         good, ratio = 0 <= ratio <= largest * (1 + 1e-9), float(ratio)
     if not good:

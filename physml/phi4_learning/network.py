@@ -44,6 +44,7 @@ from ..errors import (
     check_precision,
     check_shape,
     check_tensor,
+    has_numbers,
 )
 from ..sampling import quartic_normal
 from ..statistics import Estimate
@@ -77,7 +78,7 @@ def site_log_z(field: Tensor, a: float | Tensor, b: float | Tensor, points: int 
     check_precision("field", field)
     a, b = (torch.as_tensor(v, dtype=field.dtype, device=field.device).expand_as(field)
             for v in (a, b))
-    if not isinstance(field, torch._subclasses.FakeTensor) and bool(
+    if has_numbers(field) and bool(
         ((b < 0) | ((b == 0) & (a <= 0))).any()
     ):
         raise StabilityError("the density needs b > 0, or b = 0 with a > 0, at every site")
@@ -290,7 +291,7 @@ class Phi4Network:
         units without one, :math:`\big(\begin{smallmatrix}2a&-W\\-W^T&2m\end{smallmatrix}\big)`,
         must be positive definite.
         """
-        if isinstance(self.weight, torch._subclasses.FakeTensor):
+        if not has_numbers(self.weight):
             return
         for name, tensor in self.parameters().items():
             check_finite(name, tensor)
@@ -326,7 +327,7 @@ class Phi4Network:
         """Return units `x`, raise `ValueError` if those of a two-valued layer are something else:
         their probabilities would be numbers, and mean nothing."""
         kind = self.hidden if name == "h" else self.visible
-        if kind == "real" or isinstance(check_tensor(name, x), torch._subclasses.FakeTensor):
+        if kind == "real" or not has_numbers(check_tensor(name, x)):
             return x
         low, high = _VALUES[kind]
         if not bool(((x == low) | (x == high)).all()):

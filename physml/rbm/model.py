@@ -25,6 +25,7 @@ from ..errors import (
     check_positive_int,
     check_precision,
     check_shape,
+    has_numbers,
 )
 
 __all__ = ["ScalarFieldRBM"]
@@ -322,7 +323,7 @@ class ScalarFieldRBM:
         return phi
 
     def _is_fake(self) -> bool:
-        return isinstance(self.weight, torch._subclasses.FakeTensor)
+        return not has_numbers(self.weight)
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:

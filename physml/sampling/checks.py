@@ -12,7 +12,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["check_bonds", "check_conditionals", "check_even", "check_force", "check_members"]
+from ..actions import probe_field
+from ..errors import has_numbers
+from .common import check_small_steps
+
+__all__ = [
+    "ForceSampler",
+    "check_bonds",
+    "check_conditionals",
+    "check_even",
+    "check_force",
+    "check_members",
+]
 
 #: The least relative differences that count, above the rounding of float32.
 _TOLERANCE = 1e-4
@@ -76,6 +87,22 @@ def check_force(action, phi: Tensor, sampler: str) -> None:
                 "Override __call__, force and kick together, or give S alone to "
                 "physml.actions.AutogradAction"
             )
+
+
+class ForceSampler:
+    """What HMC, Langevin dynamics and MALA share: they start by comparing the force with S."""
+
+    def init(self, phi: Tensor) -> tuple:
+        """Return the state that starts from `phi`.
+
+        Raises
+        ------
+        ValueError
+            If `force` or `kick` of the action is not minus the gradient of its S.
+        """
+        phi = check_small_steps(phi)
+        check_force(self.action, phi, type(self).__name__)
+        return self.resume(phi)
 
 
 @torch.no_grad()
@@ -148,13 +175,9 @@ def check_even(action, phi: Tensor, sampler: str) -> None:
 
 def _probe(phi: Tensor) -> Tensor | None:
     """Return one field ``(1, *shape)`` like `phi`, or None where no numbers can be read."""
-    one = phi[:1].detach()
-    if not len(one) or one.device.type == "meta" or isinstance(
-            one, torch._subclasses.FakeTensor):
+    if not len(phi) or not has_numbers(phi):
         return None
-    number = torch.arange(one.numel(), dtype=torch.float64, device="cpu")
-    values = 0.4 + 0.5 * torch.sin(2.4 * number + 1)
-    return values.to(one.dtype).to(one.device).reshape(one.shape)
+    return probe_field(tuple(phi.shape[1:])).to(phi.dtype).to(phi.device)
 
 
 def _tolerance(phi: Tensor) -> float:

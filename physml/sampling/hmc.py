@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
-from .checks import FORCE, check_force, check_members
-from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain, uniform
+from .checks import FORCE, ForceSampler, check_members
+from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
 
@@ -45,7 +45,7 @@ class HMCState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HMC:
+class HMC(ForceSampler):
     r"""Hybrid Monte Carlo.
 
     Parameters
@@ -107,18 +107,6 @@ class HMC:
         Far from there :math:`\Delta H` is of the order of the volume, and all would be rejected.
         """
         return replace(self, adjusted=False)
-
-    def init(self, phi: Tensor) -> HMCState:
-        """Return the state that starts from `phi`.
-
-        Raises
-        ------
-        ValueError
-            If `force` or `kick` of the action is not minus the gradient of its S.
-        """
-        phi = check_small_steps(phi)
-        check_force(self.action, phi, "HMC")
-        return self.resume(phi)
 
     def resume(self, phi: Tensor) -> HMCState:
         """Return the state that goes on from `phi`, to which another sampler moved the fields."""

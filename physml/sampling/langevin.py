@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
-from .checks import FORCE, check_force, check_members
-from .common import FourierKernel, Info, accepted, check_small_steps, noise_like, per_chain
+from .checks import FORCE, ForceSampler, check_members
+from .common import FourierKernel, Info, accepted, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
 
@@ -45,7 +45,7 @@ class MALAState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(ForceSampler):
     r"""Langevin dynamics with a finite step and no accept step.
 
     ``"euler"`` (Euler-Maruyama), :math:`\phi'=\phi+\epsilon F+\sqrt{2\alpha\epsilon}\,\xi_n`, has
@@ -90,18 +90,6 @@ class Langevin:
         """Whether the next step needs the noise of this one (see `Sequence`)."""
         return self.scheme == "leimkuhler-matthews"
 
-    def init(self, phi: Tensor) -> LangevinState:
-        """Return the state that starts from `phi`.
-
-        Raises
-        ------
-        ValueError
-            If `force` or `kick` of the action is not minus the gradient of its S.
-        """
-        phi = check_small_steps(phi)
-        check_force(self.action, phi, "Langevin")
-        return self.resume(phi)
-
     def resume(self, phi: Tensor) -> LangevinState:
         """Return the state that goes on from `phi`, with no noise carried along."""
         return LangevinState(phi, torch.zeros_like(phi))
@@ -127,7 +115,7 @@ class Langevin:
 
 
 @dataclass(frozen=True)
-class MALA:
+class MALA(ForceSampler):
     r"""The Metropolis-adjusted Langevin algorithm: Euler's step as a proposal, made exact.
 
     A step from :math:`\phi` to :math:`\phi'=\phi+\epsilon F+\sqrt{2\epsilon}\,\xi` is accepted
@@ -168,18 +156,6 @@ class MALA:
     def unadjusted(self) -> MALA:
         """Return the same sampler without its accept step, to bring fields near equilibrium."""
         return replace(self, adjusted=False)
-
-    def init(self, phi: Tensor) -> MALAState:
-        """Return the state that starts from `phi`.
-
-        Raises
-        ------
-        ValueError
-            If `force` or `kick` of the action is not minus the gradient of its S.
-        """
-        phi = check_small_steps(phi)
-        check_force(self.action, phi, "MALA")
-        return self.resume(phi)
 
     def resume(self, phi: Tensor) -> MALAState:
         """Return the state that goes on from `phi`, to which another sampler moved the fields."""

@@ -17,7 +17,6 @@ from ..errors import has_numbers
 from .common import check_small_steps
 
 __all__ = [
-    "ForceSampler",
     "check_bonds",
     "check_conditionals",
     "check_even",
@@ -89,7 +88,7 @@ def check_force(action, phi: Tensor, sampler: str) -> None:
             )
 
 
-class ForceSampler:
+class _ForceSampler:
     """What HMC, Langevin dynamics and MALA share: they start by comparing the force with S."""
 
     def init(self, phi: Tensor) -> tuple:

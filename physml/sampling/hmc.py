@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
-from .checks import FORCE, ForceSampler, check_members
+from .checks import FORCE, _ForceSampler, check_members
 from .common import FourierKernel, Info, accepted, noise_like, per_chain, uniform
 
 __all__ = ["HMC", "INTEGRATORS", "HMCState"]
@@ -45,7 +45,7 @@ class HMCState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HMC(ForceSampler):
+class HMC(_ForceSampler):
     r"""Hybrid Monte Carlo.
 
     Parameters

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..actions import Action, lattice_sum
 from ..errors import check_positive
-from .checks import FORCE, ForceSampler, check_members
+from .checks import FORCE, _ForceSampler, check_members
 from .common import FourierKernel, Info, accepted, noise_like, per_chain
 
 __all__ = ["MALA", "SCHEMES", "Langevin", "LangevinState", "MALAState", "relax"]
@@ -45,7 +45,7 @@ class MALAState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Langevin(ForceSampler):
+class Langevin(_ForceSampler):
     r"""Langevin dynamics with a finite step and no accept step.
 
     ``"euler"`` (Euler-Maruyama), :math:`\phi'=\phi+\epsilon F+\sqrt{2\alpha\epsilon}\,\xi_n`, has
@@ -115,7 +115,7 @@ class Langevin(ForceSampler):
 
 
 @dataclass(frozen=True)
-class MALA(ForceSampler):
+class MALA(_ForceSampler):
     r"""The Metropolis-adjusted Langevin algorithm: Euler's step as a proposal, made exact.
 
     A step from :math:`\phi` to :math:`\phi'=\phi+\epsilon F+\sqrt{2\epsilon}\,\xi` is accepted

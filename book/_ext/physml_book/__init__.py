@@ -2,7 +2,7 @@
 
 * `execution`: chapters are executed again when the library, the data or the packages change;
 * `notebooks` and `markdown`: each chapter as a notebook to run, and the buttons that lead to it;
-* `progress`: which chapter is being executed; `runs`: what its execution cost;
+* `parallel`: chapters are executed two at a time; `progress`: which one is; `runs`: what it cost;
 * `stubs`: what a reader starts an exercise from, and the call that checks it;
 * `downloads`: what can be taken away; `trust`: authors, citation, errors;
 * `places`: the section that something stands in;
@@ -43,6 +43,7 @@ from . import (
     minutes,
     notebooks,
     opening,
+    parallel,
     pictures,
     places,
     printed,
@@ -77,6 +78,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     citations.connect(app)
     indexed.connect(app)
     app.connect("html-page-context", _mend_body)
+    parallel.connect(app)
     runs.connect(app)
     gathered.connect(app)
     minutes.connect(app)

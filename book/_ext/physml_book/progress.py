@@ -10,6 +10,8 @@ import time
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from .parallel import has_kernel
+
 __all__ = ["connect"]
 
 _EVERY = 15.0  # seconds between signs of life
@@ -31,7 +33,7 @@ class _Progress:
 
     def begin(self, _app: Sphinx, docname: str, source: list[str]) -> None:
         self.done.set()  # the page before this one had no end if it failed
-        if "\nkernelspec:" not in source[0].split("\n---", 1)[0]:
+        if not has_kernel(source[0]):
             return
         self.docname, self.started, self.done = docname, time.time(), threading.Event()
         threading.Thread(target=self._beat, args=(docname, self.done), daemon=True).start()

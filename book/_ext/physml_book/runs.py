@@ -10,22 +10,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-import threading
-import time
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
-import psutil
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from . import parallel
+
 __all__ = ["Run", "connect", "last_run"]
 
 _FILE = "physml-runs.json"
-# Seconds between two looks at the memory: often at first, so that a short run is seen too.
-_SOON, _EVERY, _START = 0.05, 0.5, 5.0
 # How far a reader's numbers may differ, in one sentence; the status page has the rest.
 _DIFFER = (
     "With the same versions, processor and number of threads, your numbers are those of this page; "
@@ -92,11 +89,22 @@ def last_run(env: BuildEnvironment, docname: str) -> Run | None:
 
 
 def connect(app: Sphinx) -> None:
-    """Measure chapters as they are read, and say at the top of each what it cost."""
-    meter = _Meter()
-    app.connect("source-read", meter.begin)
-    app.connect("doctree-read", meter.end)
+    """Keep what each execution costs, and say it at the top of its page."""
+    app.connect("doctree-read", _keep)
     app.connect("doctree-resolved", _say_cost, priority=400)
+
+
+def _keep(app: Sphinx, _doctree: nodes.document) -> None:
+    """Keep what the run cost from which a page has its outputs, if it was made in this build."""
+    docname = app.env.docname
+    result = app.env.nb_metadata.get(docname, {}).get("exec_data")
+    if not result or not result["succeeded"] or not parallel.executed(docname):
+        return
+    run = Run(result["runtime"], date.today().isoformat(), parallel.memory(docname), _device())
+    path = _path(app)
+    kept = _read(path) | {docname: asdict(run)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1, sort_keys=True))
 
 
 def _say_cost(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -123,50 +131,6 @@ def _say_cost(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     differ += nodes.Text(".")
     where = paragraph.parent.index(paragraph) + 1
     paragraph.parent.insert(where, nodes.paragraph("", "", differ, classes=["physml-differ"]))
-
-
-class _Meter:
-    """Looks at the memory of the processes that this one has started."""
-
-    def __init__(self) -> None:
-        self.docname, self.started, self.most = "", 0.0, 0
-        self.done = threading.Event()
-
-    def begin(self, _app: Sphinx, docname: str, source: list[str]) -> None:
-        self.done.set()  # the page before this one had no end if it failed
-        if "\nkernelspec:" not in source[0].split("\n---", 1)[0]:
-            return
-        self.docname, self.started, self.most = docname, time.time(), 0
-        self.done = threading.Event()
-        threading.Thread(target=self._watch, args=(self.done,), daemon=True).start()
-
-    def end(self, app: Sphinx, _doctree: nodes.document) -> None:
-        self.done.set()
-        result = app.env.nb_metadata.get(app.env.docname, {}).get("exec_data")
-        if app.env.docname != self.docname or not result or not result["succeeded"]:
-            return
-        if result["mtime"] < self.started:  # it comes from the cache
-            return
-        today = date.today().isoformat()
-        run = Run(result["runtime"], today, self.most or None, _device())
-        path = _path(app)
-        kept = _read(path) | {self.docname: asdict(run)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(kept, indent=1, sort_keys=True))
-
-    def _watch(self, done: threading.Event) -> None:
-        here = psutil.Process()
-        while not done.wait(_SOON if time.time() - self.started < _START else _EVERY):
-            self.most = max(self.most, sum(map(_held, here.children(recursive=True))))
-
-
-def _held(process: psutil.Process) -> int:
-    """The memory of a process; what it shares with others is counted once where that is known."""
-    try:
-        full = process.memory_full_info()
-        return getattr(full, "pss", full.rss)
-    except psutil.Error:  # it has ended, or is not ours to look at
-        return 0
 
 
 def _device() -> str:

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -52,6 +53,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[1]
 _TAG = "solution"
+_AT_ONCE = 2  # chapters that are run at one time
 _NO_DATA = "DataUnavailable"  # the one error that is no fault of the notebook
 # Lines of code this short are in every notebook, and tell nothing.
 _TELLING = 12
@@ -252,24 +254,31 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.time()
     for edition in ("student", "solutions"):
         shutil.rmtree(course / edition, ignore_errors=True)
-    for path in sources:
+
+    def make(path: Path) -> bool:
+        """Write both notebooks of a chapter, and return whether it went well."""
         name = path.relative_to(build / "solved")
         solved = nbformat.read(path, as_version=4)
-        print(f"  {name.with_suffix('')}:", end=" ", flush=True)
         try:
             if options.write_only:
-                full, stubs = solutions(solved), student(solved)
+                full, stubs, took = solutions(solved), student(solved), ""
             else:
-                full, stubs = _run_both(solved, course / "runs", build)
+                full, stubs, took = _run_both(solved, course / "runs", build)
         except Exception as error:
-            print(f"FAILED\n{type(error).__name__}: {error}")
-            return 1
+            print(f"  {name.with_suffix('')}: FAILED\n{type(error).__name__}: {error}", flush=True)
+            return False
         count = sum("exercise" in cell.metadata for cell in stubs.cells)
-        print(f"{count} exercises", flush=True)
+        print(f"  {name.with_suffix('')}: {count} exercises{took}", flush=True)
         for edition, notebook in (("solutions", full), ("student", stubs)):
             target = course / edition / name
             target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
+        return True
+
+    print("Making the course ..." if options.write_only else "Running the course ...", flush=True)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for a kernel that keeps a core busy
+        if not all(list(pool.map(make, sources))):
+            return 1
     if not options.write_only:
         for record in (course / "runs").iterdir():
             if record.stat().st_mtime < started - 1:  # of chapters as they were
@@ -280,17 +289,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_both(
     solved: NotebookNode, kept: Path, build: Path
-) -> tuple[NotebookNode, NotebookNode]:
-    """Return the solutions and the student's notebook of a chapter, run and judged."""
+) -> tuple[NotebookNode, NotebookNode, str]:
+    """Return the solutions and the student's notebook of a chapter, run and judged, and times."""
     (cache,) = (build / ".jupyter_cache").iterdir()  # its name is the execution key
-    print("running ...", end=" ", flush=True)
     full, first = run(solutions(solved), kept, cache.name)
     refuse(full, "Correct")
     stubs = student(solved, pictures(full))
     tried, second = run(stubs, kept, cache.name)
     refuse(tried, "Not yet")
-    print(f"solutions {first:.0f} s, stubs {second:.0f} s,", end=" ", flush=True)
-    return full, stubs
+    return full, stubs, f" (solutions {first:.0f} s, stubs {second:.0f} s)"
 
 
 if __name__ == "__main__":

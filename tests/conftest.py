@@ -32,6 +32,10 @@ _BESIDE = pytest.StashKey[Background]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_NOTES] = []
     config.stash[_BESIDE] = Background(ROOT)
+    if not config.option.collectonly:
+        import torch
+
+        torch.set_num_threads(1)  # the other core has the book to build
 
 
 def checks_only(program: str) -> str:

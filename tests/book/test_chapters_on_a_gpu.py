@@ -48,7 +48,8 @@ CUTS = {
         r"10 \* (open|film)_times": r"\1_times",
         r"every=10\)": "every=1)",
         r"burn_in=n // 10, thin=thin": "burn_in=10",
-        r"sampler, phi, 320,": "sampler, phi, 12,",
+        r"sampler, phi, 320, thin=thin": "sampler, phi, 12, thin=1",
+        r"\(100, 48\), 64: \(120, 24\)": "(12, 8), 64: (12, 4)",
     },
     "fields/phi4_machine_learning": {
         r"images\[:20000\]": "images[:500]",
@@ -67,10 +68,11 @@ CUTS = {
         r"steps=250": "steps=4",
         r"4e-3, 250": "4e-3, 4",
         r"flow\(model, n,": "flow(model, min(n, 64),",
-        r"near, 2.0\), 700": "near, 2.0), 50",
-        r"near, 0.1\), 600": "near, 0.1), 50",
+        r"near, 2.0\), 700": "near, 2.0), 20",
+        r"near, 0.1\), 600": "near, 0.1), 20",
         r", 2048, seed": ", 256, seed",
         r"repeats=4": "repeats=2",
+        r"fields\[:256\], 40,": "fields[:16], 4,",
         r"steps=80": "steps=20",
     },
 }

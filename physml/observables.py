@@ -32,6 +32,7 @@ from .actions import Action
 from .errors import ShapeError, check_real, check_tensor
 from .lattice import Lattice
 from .statistics import MeanEstimate, function_of_means
+from .tables import Table
 
 __all__ = [
     "Measurement",
@@ -80,9 +81,25 @@ class Measurement(NamedTuple):
     low_mode: torch.Tensor
 
 
-@dataclass(frozen=True)
+# what each average is called in print
+_SYMBOLS = {
+    "m": "⟨M⟩",
+    "abs_m": "⟨|M|⟩",
+    "chi2": "χ",
+    "chi_abs": "χ_{|M|}",
+    "binder": "U_L",
+    "xi": "ξ",
+    "phi2": "⟨φ^2⟩",
+    "phi4": "⟨φ^4⟩",
+    "hopping": "hopping",
+    "action": "S/V",
+    "virial": "⟨φ ∂S/∂φ⟩",
+}
+
+
+@dataclass(frozen=True, repr=False)
 class Summary:
-    r"""What a run says, with errors; made by `summary`.
+    r"""What a run says, with errors; made by `summary`. It is shown as a table.
 
     Parameters
     ----------
@@ -113,6 +130,34 @@ class Summary:
     hopping: MeanEstimate
     action: MeanEstimate | None = None
     virial: MeanEstimate | None = None
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Return ``value``, ``error`` and ``tau_int`` of each average, such as for a data frame."""
+        parts = ("value", "error", "tau_int")
+        return {
+            name: {part: float(getattr(found, part)) for part in parts}
+            for name, found in self._averages().items()
+        }
+
+    def table(self) -> Table:
+        """Return the averages as a table, with the autocorrelation time of each."""
+        found = self._averages()
+        return Table(
+            {
+                "average": [_SYMBOLS[name] for name in found],
+                "value": list(found.values()),
+                "τ_{int}": [average.tau for average in found.values()],
+            }
+        )
+
+    def _averages(self) -> dict[str, MeanEstimate]:
+        return {name: found for name in _SYMBOLS if (found := getattr(self, name)) is not None}
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 # --- of a configuration ----------------------------------------------------------------------

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from physml.errors import ShapeError, check_positive
-from physml.statistics import Estimate
+from .errors import ShapeError, check_positive
+from .statistics import Estimate
 
 __all__ = ["Table", "compare"]
 

@@ -7,6 +7,7 @@ training without a stop everywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from torch import Tensor
 from . import checkpoints, files, progress
 from .errors import CheckpointError, check_positive
 
-__all__ = ["Training", "identity"]
+__all__ = ["Records", "Training", "identity"]
 
 
 def identity(start: Mapping[str, Tensor], generator: torch.Generator | None,
@@ -42,6 +43,23 @@ def identity(start: Mapping[str, Tensor], generator: torch.Generator | None,
 def _beginning(start: Mapping[str, Tensor], generator: torch.Generator | None) -> dict:
     plain = {name: tensor.detach() for name, tensor in start.items()}  # no parameters, only bytes
     return checkpoints.identity(start=plain, generator=generator)
+
+
+class Records:
+    """What a training recorded: a subclass is a dataclass of lists, printed as its last entries."""
+
+    def __repr__(self) -> str:
+        entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        number = len(entries["steps"])
+        last = [f"{name}={_brief(values[-1])}" for name, values in entries.items() if len(values)]
+        said = "".join(f", {entry}" for entry in last)
+        return f"{type(self).__name__}({number} records{', the last' if last else ''}{said})"
+
+
+def _brief(entry: object) -> str:
+    if isinstance(entry, Tensor) and entry.numel() > 1:
+        return f"tensor of shape {tuple(entry.shape)}"
+    return f"{float(entry):.6g}"
 
 
 class Training:

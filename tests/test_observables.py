@@ -330,3 +330,19 @@ def test_short_chains_warn_once():
     with pytest.warns(ShortChainWarning) as caught:
         summary(series_of(m), Lattice((4, 4)))
     assert len(caught) == 1
+
+
+def test_a_summary_is_a_table(free):
+    lattice, kappa, _, phi = free
+    found = summary(measure(phi, lattice), lattice, kappa, 0.0)
+    told = found.to_dict()
+    assert told["phi2"] == {"value": found.phi2.value, "error": found.phi2.error,
+                            "tau_int": found.phi2.tau_int}
+    assert list(told)[-2:] == ["action", "virial"]
+    rows = {row[0]: row[1:] for row in found.table().rows}
+    assert rows["⟨φ^2⟩"] == (str(found.phi2), str(found.phi2.tau))
+    assert len(rows) == len(told) == 11
+    assert str(found.binder) in repr(found)
+    assert "U<sub>L</sub>" in found._repr_html_()
+    without = summary(measure(phi, lattice), lattice)
+    assert "virial" not in without.to_dict() and "∂" not in repr(without)

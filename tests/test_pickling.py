@@ -47,7 +47,7 @@ from physml.datasets import Images
 from physml.device import generator
 from physml.lattice import Lattice
 from physml.statistics import Estimate
-from physml.training import Training
+from physml.training import Records, Training
 
 BOX, PHI4, VE = Lattice((4, 4)), Phi4(0.2, 0.1), diffusion.VarianceExploding(5.0)
 WELL = ZeroDimensionalPhi4(-1.0, 2.0)
@@ -60,7 +60,7 @@ def found() -> list[type]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(value) and value.__module__ == module.name and (
                     issubclass(value, BaseException) or not name.startswith("_")):
-                if not getattr(value, "_is_protocol", False) and value is not Training:
+                if not getattr(value, "_is_protocol", False) and value not in (Records, Training):
                     classes.append(value)  # the others are for subclasses
     return classes
 

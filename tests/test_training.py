@@ -533,3 +533,14 @@ def test_the_loop(tmp_path, capsys):
     assert "training" in capsys.readouterr().err
     with pytest.raises(ValueError, match="lr must be a finite positive number"):
         Counting().train(3, lr=lambda step: -1.0, record_every=1, progress_bar=False)
+
+
+def test_a_history_prints_as_its_last_entries():
+    made = rbm.History([1, 2], [0.1, 0.2], [-1.0, -0.5], [torch.ones(3)] * 2, [4.0] * 2, [0, 1])
+    assert repr(made) == (
+        "History(2 records, the last, steps=2, time=0.2, log_likelihood=-0.5, "
+        "spectrum=tensor of shape (3,), mu2=4, shortened=1)"
+    )
+    assert repr(diffusion.History()) == "History(0 records)"
+    long = diffusion.History(list(range(2500)), [0.5] * 2500, [0.25] * 2500, [0.1] * 2500)
+    assert len(repr(long)) < 120

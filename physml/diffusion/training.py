@@ -39,8 +39,8 @@ __all__ = ["WEIGHTINGS", "History", "loss", "train", "validation_loss", "warmup_
 WEIGHTINGS = ("likelihood", "field")
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(training.Records):
     """What a training recorded, one entry for each of `steps`.
 
     Attributes

@@ -35,8 +35,8 @@ __all__ = ["NetworkHistory", "train_network"]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's usual ones
 
 
-@dataclass
-class NetworkHistory:
+@dataclass(repr=False)
+class NetworkHistory(training.Records):
     r"""What a run recorded, one entry for each of `steps`.
 
     Attributes

@@ -85,8 +85,8 @@ class Target:
         return Target(self.two_point.to(tensor), self.mean.to(tensor), samples)
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(training.Records):
     """What a run recorded: one entry for each of `steps`, as tensors on the CPU.
 
     Attributes

@@ -31,6 +31,13 @@ def why(call, *args, **kwargs):
         return str(reason)
 
 
+def test_every_check_of_a_chapter_is_found_in_one_place():
+    names = [name for name in exercises.__all__ if name.startswith("check_")]
+    assert names == sorted(names) and len(names) > 40
+    for name in names:
+        assert inspect.getdoc(getattr(exercises, name)), name
+
+
 # --- checks
 
 

@@ -78,13 +78,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     here = [item for item in session.items if not any(item.iter_markers("skip"))]
     asked = {name for item in here for name in getattr(item, "fixturenames", ())}
     again = [i.callspec.params["docname"] for i in here if "second_run" in i.fixturenames]
-    steps = []
+    first = []
     if "built" in asked:
-        steps.append(("the book", ["tools/build_book.py"]))
+        first.append(("the book", ["tools/build_book.py"]))
     if "colab" in asked:
-        steps.append(("Colab's packages", ["tools/colab.py"]))
-    steps += [(name, ["tools/second_run.py", name]) for name in again]
-    session.config.stash[_BESIDE].start(steps)
+        first.append(("Colab's packages", ["tools/colab.py"]))
+    second = [(name, ["tools/second_run.py", name]) for name in again]
+    session.config.stash[_BESIDE].start([first, second])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -20,11 +20,12 @@ __all__ = ["Background", "Done"]
 
 @dataclass(frozen=True)
 class Done:
-    """What a process gave: its exit status, all that it said, and how long it took."""
+    """What a process gave: its exit status, all that it said, how long it took, when it began."""
 
     status: int
     said: str
     seconds: float
+    began: float
 
 
 class Background:
@@ -88,7 +89,7 @@ class Background:
     def _run(self, name: str, command: list[str]) -> None:
         if self._stopped:
             return
-        start = time.monotonic()
+        start, began = time.monotonic(), time.time()
         with self._log(name).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
@@ -102,5 +103,5 @@ class Background:
         if self._stopped:
             return
         said = self._log(name).read_text("utf-8", "replace")
-        self._done[name] = Done(status, said, time.monotonic() - start)
+        self._done[name] = Done(status, said, time.monotonic() - start, began)
         self._ended[name].set()

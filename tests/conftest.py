@@ -21,10 +21,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from background import Background, Done
 from visits import DESK, Visit, serve
 
+import build_book
 from colab import Colab
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+MISSING_FOR_PDF = [
+    name for name in ("make", *build_book._LATEX, "pdftotext") if shutil.which(name) is None
+]
 _NOTES = pytest.StashKey[list[str]]()
 _BESIDE = pytest.StashKey[Background]()
 
@@ -84,6 +88,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "colab" in asked:
         first.append(("Colab's packages", ["tools/colab.py"]))
     second = [(name, ["tools/second_run.py", name]) for name in again]
+    if "printed" in asked and not MISSING_FOR_PDF:
+        second.insert(0, ("the PDF", ["tools/build_book.py", "--pdf"]))
     session.config.stash[_BESIDE].start([first, second])
 
 

@@ -29,6 +29,16 @@ SEEN = """side => {
 }"""
 
 
+# when all that moves has come to its end
+AT_REST = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  await frame(), await frame();
+  const ends = document.getAnimations().filter(a => isFinite(a.effect.getComputedTiming().endTime));
+  await Promise.allSettled(ends.map(a => a.finished));
+  await frame();
+}"""
+
+
 def press(visit: Visit, how: str, button) -> None:
     if how == "touch":
         button.tap()
@@ -37,7 +47,7 @@ def press(visit: Visit, how: str, button) -> None:
     else:
         button.focus()
         visit.page.keyboard.press("Enter")
-    visit.page.wait_for_timeout(400)
+    visit.page.evaluate(AT_REST)
 
 
 WAYS = [(name, "mouse") for name in (*PAGES, *MADE)]

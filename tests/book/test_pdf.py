@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from background import Done
 from bs4 import BeautifulSoup
+from conftest import MISSING_FOR_PDF
 from visits import CHAPTERS
 
 import build_book
 from physml.flipbook import Flipbook
 from physml_book.printed import frames, read_slider
-
-NEEDED = ("make", "latexmk", "xelatex", "xindy", "pdftotext")
-MISSING = [name for name in NEEDED if shutil.which(name) is None]
 
 
 def test_faults_of_a_log_are_found_once_and_remarks_are_not() -> None:
@@ -73,18 +70,17 @@ def test_few_frames_are_all_shown_and_other_html_is_no_slider() -> None:
 
 
 @pytest.fixture(scope="module")
-def printed(built: Path, note: Callable[[str], None]) -> Path:
+def printed(beside: Callable[[str], Done], built: Path, note: Callable[[str], None]) -> Path:
     """The PDF of the book, made after the site; its folder."""
-    if MISSING:
-        pytest.skip(f"needs {', '.join(MISSING)}: install what `make pdf` names, and poppler-utils")
+    if MISSING_FOR_PDF:
+        missing = ", ".join(MISSING_FOR_PDF)
+        pytest.skip(f"needs {missing}: install what `make pdf` names, and poppler-utils")
+    made = beside("the PDF")
+    assert made.status == 0, made.said
+    note(f"The PDF was made in {made.seconds:.0f} s: _build/latex/physml.pdf")
     runs = next((built / ".jupyter_cache").glob("*/physml-runs.json"))
-    index = built / "html" / "index.html"
-    before = runs.stat().st_mtime_ns, index.stat().st_mtime_ns
-    start = time.monotonic()
-    assert build_book.build(built.parent, "pdflatex") == 0
-    note(f"The PDF was made in {time.monotonic() - start:.0f} s: _build/latex/physml.pdf")
-    after = runs.stat().st_mtime_ns, index.stat().st_mtime_ns
-    assert after == before, "the PDF executed a chapter, or touched the site"
+    for path in (runs, built / "html" / "index.html"):
+        assert path.stat().st_mtime < made.began, "the PDF executed a chapter, or touched the site"
     return built / "latex"
 
 

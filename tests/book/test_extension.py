@@ -21,6 +21,7 @@ from physml_book.execution import cache_folder, execution_key, packages
 from physml_book.gathered import statement
 from physml_book.indexed import GATHERED, GatherChecks
 from physml_book.markdown import Code, Page, Snippet, Solution, Stub, Text, convert
+from physml_book.mathjax import keep_with_punctuation
 from physml_book.notebooks import REQUIRED, assemble, install_cell
 from physml_book.reference import source
 from physml_book.runs import Run
@@ -484,3 +485,18 @@ def test_theorem_without_a_name_is_listed_by_what_it_says(
 ) -> None:
     theorem = nodes.container("", nodes.title("", title), nodes.paragraph("", "", *paragraph))
     assert "".join(node.astext() for node in statement(theorem)) == said
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def test_formula_and_the_comma_behind_it_stay_together() -> None:
+    one, two, three = (nodes.math("", x) for x in "xyz")
+    line = nodes.paragraph("", "", nodes.Text("As "), one, nodes.Text(", then "), two)
+    line += [nodes.Text(" (or "), three, nodes.Text("). End")]
+    before = line.astext()
+    keep_with_punctuation(line)
+    assert line.astext() == before
+    assert [w.astext() for w in line.findall(nodes.inline)] == ["x,", "z)."]
+    assert all(w["classes"] == ["physml-unbroken"] for w in line.findall(nodes.inline))
+    assert two.parent is line

@@ -13,12 +13,14 @@ and centres the columns of aligned equations, so that theirs do not line up.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-__all__ = ["connect"]
+__all__ = ["connect", "keep_with_punctuation"]
 
 FILE = "formulas.js"
 _PARTS = (
@@ -41,7 +43,27 @@ def connect(app: Sphinx) -> None:
     """Copy MathJax into the site, and load it in pages with formulas."""
     app.setup_extension("sphinx-mathjax-offline")
     app.connect("config-inited", _configure)
+    app.connect("doctree-resolved", _keep, priority=950)  # when the notebook has been written
     app.connect("build-finished", _write, priority=900)  # when MathJax has been copied
+
+
+def keep_with_punctuation(doctree: nodes.Element) -> None:
+    """Let no line begin with the comma behind a formula, where a browser would break it."""
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        if not isinstance(after, nodes.Text):
+            continue
+        sign = re.match(r"[,.;:!?)\]’”]+", after.astext())
+        if sign:
+            whole = nodes.inline("", "", classes=["physml-unbroken"])
+            after.parent.replace(after, nodes.Text(after.astext()[sign.end() :]))
+            formula.parent.replace(formula, whole)
+            whole += [formula, nodes.Text(sign[0])]
+
+
+def _keep(app: Sphinx, doctree: nodes.document, _docname: str) -> None:
+    if app.builder.format == "html":
+        keep_with_punctuation(doctree)
 
 
 def _configure(_app: Sphinx, config: Config) -> None:

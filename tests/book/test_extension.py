@@ -500,3 +500,11 @@ def test_formula_and_the_comma_behind_it_stay_together() -> None:
     assert [w.astext() for w in line.findall(nodes.inline)] == ["x,", "z)."]
     assert all(w["classes"] == ["physml-unbroken"] for w in line.findall(nodes.inline))
     assert two.parent is line
+
+
+def test_only_the_sign_behind_the_formula_is_moved() -> None:
+    """Another text of the paragraph may say the same."""
+    line = nodes.paragraph("", "", nodes.emphasis("", "So"), nodes.Text("."), nodes.math("", "x"))
+    line += [nodes.Text("."), nodes.math("", "y"), nodes.Text("."), nodes.math("", "z")]
+    keep_with_punctuation(line)
+    assert line.astext() == "So.x.y.z"

@@ -50,14 +50,14 @@ def connect(app: Sphinx) -> None:
 def keep_with_punctuation(doctree: nodes.Element) -> None:
     """Let no line begin with the comma behind a formula, where a browser would break it."""
     for formula in list(doctree.findall(nodes.math)):
-        after = formula.next_node(descend=False, siblings=True)
-        if not isinstance(after, nodes.Text):
-            continue
-        sign = re.match(r"[,.;:!?)\]’”]+", after.astext())
+        line = formula.parent
+        here = line.index(formula)
+        after = line[here + 1] if here + 1 < len(line) else None
+        sign = re.match(r"[,.;:!?)\]’”]+", after) if isinstance(after, nodes.Text) else None
         if sign:
             whole = nodes.inline("", "", classes=["physml-unbroken"])
-            after.parent.replace(after, nodes.Text(after.astext()[sign.end() :]))
-            formula.parent.replace(formula, whole)
+            # by place, for two texts are equal if they say the same
+            line[here : here + 2] = [whole, nodes.Text(after[sign.end() :])]
             whole += [formula, nodes.Text(sign[0])]
 
 
